@@ -1,0 +1,166 @@
+import { z } from "zod";
+import { operations } from "./capture.ts";
+import { integer, secretKeyRef, sqlName, withEmptyDefault } from "./fields.ts";
+import { withRules } from "./rule.ts";
+
+const FORBIDDEN_HEADERS =
+  /^(host|content-length|content-type|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|ce-.*)$/i;
+
+const uri = withRules(
+  z
+    .string()
+    .min(1)
+    .max(2048)
+    .meta({ description: "Absolute http or https address that gets the events by POST. Redirects are not followed." }),
+  [
+    {
+      cel: "isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''",
+      message: "must be an absolute http or https URL",
+      holds: (text) => /^https?:\/\/[^/?#\s]+/.test(text) && URL.canParse(text),
+    },
+    {
+      cel: "!self.matches('^[a-z]+://[^/?#]*@')",
+      message: "must not hold a user name or password; use `headers` with a Secret",
+      holds: (text) => !/^[a-z]+:\/\/[^/?#]*@/.test(text),
+    },
+  ],
+);
+
+const header = withRules(
+  z.strictObject({
+    name: z
+      .string()
+      .min(1)
+      .max(128)
+      .regex(/^[A-Za-z0-9-]+$/, "must hold only letters, digits and '-'")
+      .meta({ description: "Name of the header." }),
+    value: z
+      .string()
+      .max(4096)
+      .regex(/^[\t\x20-\x7e]*$/, "must hold printable ASCII characters only")
+      .optional()
+      .meta({ description: "Value that is no secret." }),
+    secretKeyRef: secretKeyRef("Secret whose value is sent.").optional(),
+  }),
+  [
+    {
+      cel: "has(self.value) != has(self.secretKeyRef)",
+      message: "exactly one of `value` and `secretKeyRef` must be set",
+      holds: (header) => (header.value === undefined) !== (header.secretKeyRef === undefined),
+    },
+    {
+      cel: `!self.name.matches('(?i)${FORBIDDEN_HEADERS.source}')`,
+      message: "this header is set by pg-events or by HTTP itself",
+      holds: (header) => !FORBIDDEN_HEADERS.test(header.name),
+    },
+  ],
+);
+
+export const FORMATS = ["CloudEventsBinary", "CloudEventsStructured", "CloudEventsBatch"] as const;
+
+const http = z
+  .strictObject({
+    uri,
+    format: z
+      .enum(FORMATS)
+      .default("CloudEventsBinary")
+      .meta({
+        description:
+          "How events are written into requests: CloudEventsBinary (attributes in headers), CloudEventsStructured (one JSON object), CloudEventsBatch (a JSON array of up to `batch.maxEvents`). Default: CloudEventsBinary.",
+      }),
+    headers: z
+      .array(header)
+      .max(16)
+      .optional()
+      .meta({
+        description: "Headers added to every request. Default: none.",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+      }),
+    tls: z
+      .strictObject({
+        caSecretRef: secretKeyRef("Certificate authorities (PEM) to trust instead of the system's.", "ca.crt").optional(),
+      })
+      .optional()
+      .meta({ description: "Transport security of https requests. Default: the system's authorities." }),
+  })
+  .meta({ description: "Delivery by HTTP POST. Any 2xx answer acknowledges." });
+
+const filter = z
+  .strictObject({
+    tables: z
+      .array(z.strictObject({ schema: sqlName("Schema of the table."), name: sqlName("Name of the table, or '*'.") }))
+      .min(1)
+      .max(256)
+      .optional()
+      .meta({ description: "Only events of these tables. Default: all captured." }),
+    operations: operations
+      .optional()
+      .meta({ description: "Only these operations. Default: all captured.", "x-kubernetes-list-type": "set" }),
+  })
+  .meta({ description: "Which of the captured events this callback gets. Default: all." });
+
+const batch = z
+  .strictObject({
+    maxEvents: integer(1, 10_000, "Events in one request at most; needs the format CloudEventsBatch. Default: 100.").default(100),
+    maxBytes: integer(
+      1024,
+      67_108_864,
+      "Bytes in one request at most; a single larger event goes alone. Default: 1048576 (1 MiB).",
+    ).default(1_048_576),
+    maxWaitMilliseconds: integer(
+      0,
+      60_000,
+      "Milliseconds to wait for a batch to fill. Default: 0 (send what is there).",
+    ).default(0),
+  })
+  .meta({ description: "Size of batches, for the format CloudEventsBatch." });
+
+const delivery = withRules(
+  z.strictObject({
+    timeoutSeconds: integer(1, 600, "Seconds to wait for the answer to one request. Default: 10.").default(10),
+    attempts: integer(
+      1,
+      1000,
+      "Attempts for one event, the first included, until it becomes a dead letter. Default: 20.",
+    ).default(20),
+    backoffSeconds: integer(1, 3600, "Seconds to wait at most before the second attempt; doubles each time. Default: 1.").default(1),
+    maxBackoffSeconds: integer(1, 86_400, "Seconds to wait at most between attempts. Default: 300.").default(300),
+    maxInFlight: integer(1, 1024, "Requests under way at once at most. Default: 16.").default(16),
+  }),
+  [
+    {
+      cel: "!has(self.maxBackoffSeconds) || !has(self.backoffSeconds) || self.maxBackoffSeconds >= self.backoffSeconds",
+      message: "`maxBackoffSeconds` must not be less than `backoffSeconds`",
+      holds: (delivery) => delivery.maxBackoffSeconds >= delivery.backoffSeconds,
+    },
+  ],
+).meta({ description: "Attempts, waits and limits." });
+
+export const callbackSchema = z.strictObject({
+  name: z
+    .string()
+    .min(1)
+    .max(63)
+    .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/, "must be a lower-case DNS label")
+    .meta({ description: "Name of the callback; its checkpoint in the database is kept under it." }),
+  suspend: z
+    .boolean()
+    .default(false)
+    .meta({ description: "Stops delivery to this callback; events wait in the outbox. Default: false." }),
+  filter: filter.optional(),
+  ordering: z
+    .enum(["Key", "Source", "None"])
+    .default("Key")
+    .meta({
+      description:
+        "Key: events of one row go one after the other. Source: all events do. None: in any order. Default: Key.",
+    }),
+  http,
+  batch: withEmptyDefault(batch),
+  delivery: withEmptyDefault(delivery),
+});
+
+export type CallbackSpec = z.output<typeof callbackSchema>;
+export type HttpSpec = CallbackSpec["http"];
+export type DeliverySpec = CallbackSpec["delivery"];

@@ -1,0 +1,66 @@
+/**
+ * Condition types, when each is True, and every reason. The same words are the reasons of
+ * Kubernetes events. `Ready` is derived from the others and never set by hand.
+ */
+export const CONDITION_TYPES = {
+  Ready: "Every other condition is True: events flow from the database to every callback.",
+  CredentialsResolved: "Every Secret the spec names exists and holds the keys that are needed.",
+  DatabaseReachable: "The operator can log in to the database and the server accepts writes.",
+  Built: "Capture in the database matches the spec, for every table.",
+  CallbacksResolved: "Every callback has an address that may be called.",
+  Deployed: "The worker Deployment exists as wanted and all its pods are available.",
+  Delivering: "A worker holds every callback and none of them fails to deliver.",
+} as const;
+
+export type ConditionType = keyof typeof CONDITION_TYPES;
+
+export const REASONS = {
+  // Good news.
+  Ready: "All conditions are True.",
+  Resolved: "Everything that is referred to was found.",
+  Connected: "The database accepted the connection.",
+  Built: "The database has the capture that the spec asks for.",
+  Available: "All worker pods are available.",
+  Delivering: "Workers deliver to every callback.",
+  // Not known yet, or not wanted.
+  Pending: "Not looked at yet, because an earlier condition is not True.",
+  DeploymentUpdating: "A rollout of the worker Deployment is under way.",
+  WaitingForWorker: "No worker has taken over a callback yet.",
+  Suspended: "`spec.suspend` is true: capture goes on, delivery waits.",
+  ReconciliationDisabled: "The annotation pgevents.dev/reconciliation is `disabled`.",
+  // Failures.
+  InvalidSpec: "The stored PgEventSource does not pass validation.",
+  SecretNotFound: "A Secret that the spec names does not exist.",
+  SecretInvalid: "A Secret lacks a key, or the value cannot be used.",
+  SecretNotAllowed: "A Secret whose value leaves the cluster lacks the label pgevents.dev/allow: \"true\".",
+  ConnectionFailed: "The database cannot be reached.",
+  AuthenticationFailed: "The database refused the role or its password.",
+  DatabaseReadOnly: "The server is a replica or read-only.",
+  PermissionDenied: "The role lacks a right in the database.",
+  TableNotFound: "A table that the spec names does not exist.",
+  TableNotSupported: "A relation that the spec names cannot be captured.",
+  LockTimeout: "A table was locked by others for longer than `lockTimeoutSeconds`.",
+  OwnershipConflict: "Another PgEventSource owns this capture schema.",
+  UnsupportedServer: "The server is older than PostgreSQL 14.",
+  BuildFailed: "The database refused a statement of the build.",
+  NameConflict: "A Deployment with the worker's name exists and belongs to somebody else.",
+  DeploymentUnavailable: "Worker pods are not available.",
+  DeploymentFailed: "The API server refused the worker Deployment.",
+  CallbackFailing: "A callback fails to take events; they are kept and tried again.",
+  CleanupBlocked: "Capture cannot be removed from the database yet.",
+} as const;
+
+export type Reason = keyof typeof REASONS;
+
+export type ConditionStatus = "True" | "False" | "Unknown";
+
+/** A condition of `status.conditions`, in the shape of metav1.Condition. */
+export interface Condition {
+  type: ConditionType;
+  status: ConditionStatus;
+  reason: Reason;
+  message: string;
+  observedGeneration: number;
+  /** RFC 3339, seconds; moves only when `status` flips. */
+  lastTransitionTime: string;
+}

@@ -1,0 +1,83 @@
+import { z } from "zod";
+
+const text = (description: string) => z.string().meta({ description });
+const count = (description: string) => z.int().meta({ description });
+const time = (description: string) => z.string().meta({ description, format: "date-time" });
+
+const condition = z.object({
+  type: z.string().max(316),
+  status: z.enum(["True", "False", "Unknown"]),
+  observedGeneration: z.int().min(0).optional(),
+  lastTransitionTime: time("When `status` last changed."),
+  reason: z
+    .string()
+    .min(1)
+    .max(1024)
+    .regex(/^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$/),
+  message: z.string().max(32_768),
+});
+
+export const statusSchema = z
+  .object({
+    observedGeneration: count("Generation of the spec that this status speaks of.").optional(),
+    conditions: z
+      .array(condition)
+      .max(16)
+      .optional()
+      .meta({
+        description:
+          "Ready, and what it is made of: CredentialsResolved, DatabaseReachable, Built, CallbacksResolved, Deployed, Delivering.",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+      }),
+    build: z
+      .object({
+        specHash: text("Fingerprint of the capture spec that was built.").optional(),
+        version: text("Version of pg-events that built it.").optional(),
+        tables: count("Tables captured.").optional(),
+        failedTables: z
+          .array(z.string())
+          .max(64)
+          .optional()
+          .meta({ description: "Tables that could not be captured, the first 64." }),
+        serverVersion: text("Version of the PostgreSQL server.").optional(),
+        lastBuildTime: time("When a build last changed something.").optional(),
+      })
+      .optional()
+      .meta({ description: "What is installed in the database." }),
+    worker: z
+      .object({
+        deploymentName: text("Name of the worker Deployment.").optional(),
+        replicas: count("Pods that exist.").optional(),
+        readyReplicas: count("Pods that are ready.").optional(),
+        selector: text("Label selector of the pods, for the scale subresource.").optional(),
+      })
+      .optional()
+      .meta({ description: "The worker Deployment." }),
+    delivery: z
+      .object({
+        pendingEvents: count("Events not yet acknowledged, summed over the callbacks; an estimate.").optional(),
+        deadLetters: count("Dead letters, summed over the callbacks.").optional(),
+      })
+      .optional()
+      .meta({ description: "Delivery as a whole, refreshed about once a minute." }),
+    callbacks: z
+      .array(
+        z.object({
+          name: text("Name of the callback."),
+          uri: text("Address in use.").optional(),
+          state: text("Delivering, Failing, Suspended or Waiting.").optional(),
+          lastError: text("What the last failed attempt met; never a response body.").optional(),
+        }),
+      )
+      .max(16)
+      .optional()
+      .meta({
+        description: "The callbacks one by one.",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+      }),
+  })
+  .meta({ description: "What the operator saw last. Written by the operator only." });
+
+export type PgEventSourceStatus = z.output<typeof statusSchema>;

@@ -1,0 +1,41 @@
+/**
+ * A change event as it lies in the outbox. Row images stay the JSON text that PostgreSQL wrote:
+ * nothing between the socket and the request parses them, so numbers keep their digits and
+ * timestamps their microseconds.
+ */
+import type { Operation } from "./api/capture.ts";
+
+export interface ChangeEvent {
+  /** Position in the outbox, a decimal bigint; grows in commit order for each key. */
+  readonly id: string;
+  /** Transaction id (xid8, decimal). */
+  readonly transactionId: string;
+  /** Database clock at the write, RFC 3339 in UTC with microseconds. */
+  readonly time: string;
+  readonly operation: Operation;
+  readonly schema: string;
+  readonly table: string;
+  /** Primary key after the change as a JSON array text, `[1]`; null for a table without one and for Truncate. */
+  readonly key: string | null;
+  /** Key before the change, only when an update changed the key. */
+  readonly oldKey: string | null;
+  /** Row before the change as JSON object text; null for Insert and Truncate. */
+  readonly old: string | null;
+  /** Row after the change as JSON object text; null for Delete and Truncate. */
+  readonly new: string | null;
+  /** Context of the transaction as JSON object text: session_user, application_name. */
+  readonly context: string;
+}
+
+/** What is the same for all events of one installation of capture. */
+export interface EventOrigin {
+  /** Unique id of the installation (uuid), made by the first build; part of every event id. */
+  readonly installationId: string;
+  /** CloudEvents `source`, e.g. `/pgevents/shop/orders-source` or `/pgevents/<database>/<name>`. */
+  readonly source: string;
+}
+
+/** The id a receiver can drop repeats by: the same for every attempt, callback and replay of one event. */
+export function stableEventId(origin: EventOrigin, event: ChangeEvent): string {
+  return `${origin.installationId}-${event.transactionId}-${event.id}`;
+}

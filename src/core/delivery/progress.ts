@@ -1,0 +1,90 @@
+/**
+ * Turns acknowledgements in any order into a position: the longest prefix of the events, in the
+ * order they were read, that is done. Knows windows and whether each is done, nothing of delivery.
+ */
+import type { Position } from "./position.ts";
+
+export interface Tracked {
+  readonly id: string;
+  done: boolean;
+}
+
+interface Window {
+  readonly snapshot: string;
+  /** Every row of the window has been read. */
+  complete: boolean;
+  /** Entries read and not yet passed by the head. */
+  left: number;
+}
+
+export class Progress<T extends Tracked> {
+  readonly #windows: Window[] = [];
+  #entries: T[] = [];
+  #head = 0;
+  #seen: string;
+  #ahead: string | null;
+  #aheadId: string | null;
+
+  constructor(start: Position) {
+    this.#seen = start.seen;
+    this.#ahead = start.ahead;
+    this.#aheadId = start.aheadId;
+  }
+
+  /** Entries between the head and the last one read, done or not. */
+  get span(): number {
+    return this.#entries.length - this.#head;
+  }
+
+  /** The entries from the head on, done ones among them. */
+  *live(): Generator<T> {
+    for (let index = this.#head; index < this.#entries.length; index += 1) {
+      const entry = this.#entries[index];
+      if (entry !== undefined && !entry.done) yield entry;
+    }
+  }
+
+  /** Adds what was read of the window that ends at `snapshot`, in id order. */
+  add(snapshot: string, entries: readonly T[], complete: boolean): void {
+    let window = this.#windows.at(-1);
+    if (window === undefined || window.complete) {
+      window = { snapshot, complete: false, left: 0 };
+      this.#windows.push(window);
+    }
+    window.left += entries.length;
+    window.complete = complete;
+    for (const entry of entries) this.#entries.push(entry);
+    this.advance();
+  }
+
+  /** Moves the head over everything that is done. */
+  advance(): void {
+    for (let window = this.#windows[0]; window !== undefined; window = this.#windows[0]) {
+      this.#passDone(window);
+      if (window.left > 0 || !window.complete) break;
+      this.#seen = window.snapshot;
+      this.#ahead = null;
+      this.#aheadId = null;
+      this.#windows.shift();
+    }
+    if (this.#head > 4096 && this.#head * 2 > this.#entries.length) {
+      this.#entries = this.#entries.slice(this.#head);
+      this.#head = 0;
+    }
+  }
+
+  position(): Position {
+    return { seen: this.#seen, ahead: this.#ahead, aheadId: this.#aheadId };
+  }
+
+  #passDone(window: Window): void {
+    while (window.left > 0) {
+      const entry = this.#entries[this.#head];
+      if (entry === undefined || !entry.done) return;
+      this.#head += 1;
+      window.left -= 1;
+      this.#ahead = window.snapshot;
+      this.#aheadId = entry.id;
+    }
+  }
+}

@@ -1,0 +1,81 @@
+/** What the outbox says about delivery, for status and metrics. Cheap: counting stops at COUNT_LIMIT. */
+import type { ClientBase, Pool } from "pg";
+import type { CaptureNames } from "../core/capture/names.ts";
+
+const COUNT_LIMIT = 10_000;
+
+export interface CallbackDelivery {
+  readonly name: string;
+  /** A worker holds the callback's lease now. */
+  readonly held: boolean;
+  readonly state: string;
+  /** Short text of the last failed attempt; never a response body. */
+  readonly lastError: string | null;
+  /** RFC 3339. */
+  readonly stateSince: string;
+  /** Events not acknowledged; exact up to 10,000, an estimate from ids above. */
+  readonly pending: number;
+  /** Age of the oldest pending event in seconds, by the database's clock; 0 without one. */
+  readonly oldestAgeSeconds: number;
+  readonly deadLetters: number;
+}
+
+/** Reads how the callbacks fare, in name order. Callbacks that no build has added are missing. */
+export async function readDeliveryStatus(
+  client: ClientBase | Pool,
+  names: CaptureNames,
+  callbacks: readonly string[],
+): Promise<CallbackDelivery[]> {
+  const { rows } = await client.query<DeliveryRow>({ text: statusQuery(names.schema), values: [callbacks, COUNT_LIMIT] });
+  return rows.map((row) => ({
+    name: row.name,
+    held: row.held,
+    state: row.state,
+    lastError: row.last_error,
+    stateSince: row.state_since,
+    pending: row.counted < COUNT_LIMIT ? row.counted : Math.max(COUNT_LIMIT, Number(row.id_distance)),
+    oldestAgeSeconds: Math.max(0, Number(row.oldest_age)),
+    deadLetters: Number(row.dead_letters),
+  }));
+}
+
+interface DeliveryRow {
+  name: string;
+  held: boolean;
+  state: string;
+  last_error: string | null;
+  state_since: string;
+  counted: number;
+  id_distance: string;
+  oldest_age: string;
+  dead_letters: string;
+}
+
+const statusQuery = (schema: string) => `
+  select
+    callback.name,
+    coalesce(callback.expires_at > clock_timestamp() and callback.holder is not null, false) as held,
+    callback.state,
+    callback.last_error,
+    to_char(callback.state_since at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as state_since,
+    pending.counted::integer as counted,
+    greatest((select last_value from ${schema}.outbox_id) - coalesce(callback.ahead_id, pending.first_id, 0), 0)::text as id_distance,
+    coalesce(extract(epoch from clock_timestamp() - pending.oldest), 0)::text as oldest_age,
+    (select count(*) from ${schema}.dead_letter where dead_letter.callback = callback.name)::text as dead_letters
+  from ${schema}.callback
+  cross join lateral (
+    select count(*) as counted, min(at) as oldest, min(id) as first_id
+    from (
+      select at, id
+      from (
+        select at, id, xid from ${schema}.outbox where xid >= pg_snapshot_xmax(callback.seen)
+        union all
+        select at, id, xid from ${schema}.outbox
+        where xid = any (array(select pg_snapshot_xip(callback.seen)))
+      ) as fresh
+      where callback.ahead is null or id > callback.ahead_id or not pg_visible_in_snapshot(xid, callback.ahead)
+      limit $2::integer
+    ) as some
+  ) as pending
+  where callback.name = any ($1::text[])
+  order by callback.name`;

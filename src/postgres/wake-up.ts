@@ -1,0 +1,188 @@
+/**
+ * Knows when it is worth reading the outbox. A sleeping worker holds the wake-up lock exclusively;
+ * a writer that cannot get the lock shared sends a NOTIFY. A worker may sleep only after it got the
+ * lock and then read once more in vain: a writer either held the shared lock, so that the worker did
+ * not get it, or sees the worker asleep and wakes it.
+ *
+ *   Awake ─ lock granted ─► Armed ─ notification ─► Awake (lock released)
+ *     └─ lock refused: a writer is at work ─► poll
+ *
+ * Where another replica sleeps (it holds the lock), its writers' NOTIFY reaches this one as well.
+ * Behind a transaction pooler LISTEN does not last; then nothing is ever armed and readers poll.
+ * A wake-up is a hint: readers poll every few seconds all the same.
+ */
+import type { Client } from "pg";
+import type { CaptureNames } from "../core/capture/names.ts";
+import type { HolderSession } from "./callback-lease.ts";
+
+export class WakeUp {
+  readonly #names: CaptureNames;
+  readonly #connect: () => Promise<Client>;
+  readonly #onError: (error: unknown) => void;
+  #client: Client | null = null;
+  #connecting: Promise<void> | null = null;
+  #arming: Promise<boolean> | null = null;
+  #holdsLock = false;
+  /** Grows with each arming; 0 while Awake. */
+  #armed = 0;
+  #armings = 0;
+  #pooled = false;
+  #closed = false;
+  #session: HolderSession | null = null;
+  readonly #waiters = new Set<() => void>();
+
+  /** @param onError told once for each lost connection; a new one is made on the next `arm` */
+  constructor(connect: () => Promise<Client>, names: CaptureNames, onError: (error: unknown) => void) {
+    this.#connect = connect;
+    this.#names = names;
+    this.#onError = onError;
+  }
+
+  /** The session that shows others this worker lives; null behind a pooler or while not connected. */
+  get session(): HolderSession | null {
+    return this.#session;
+  }
+
+  /** A transaction pooler stands between: wake-ups do not work, readers poll. */
+  get pooled(): boolean {
+    return this.#pooled;
+  }
+
+  /**
+   * A number of its own for each time Armed was reached; 0 while Awake. A read in vain allows to wait
+   * only if this was the same number, not 0, before and after it.
+   */
+  get armed(): number {
+    return this.#armed;
+  }
+
+  /** Connects and listens. @throws what the connection meets */
+  async open(): Promise<void> {
+    if (this.#client !== null || this.#closed) return;
+    this.#connecting ??= this.#open().finally(() => {
+      this.#connecting = null;
+    });
+    await this.#connecting;
+  }
+
+  /**
+   * Tries to reach Armed. After true the caller must read once more before it waits.
+   * Never rejects: without a connection it is false, and the caller polls.
+   */
+  async arm(): Promise<boolean> {
+    if (this.#armed > 0) return true;
+    this.#arming ??= this.#arm().finally(() => {
+      this.#arming = null;
+    });
+    return this.#arming;
+  }
+
+  /** Waits for a wake-up, or `timeoutMs`, or the signal; never rejects. */
+  wait(timeoutMs: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const finish = () => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", finish);
+        this.#waiters.delete(finish);
+        resolve();
+      };
+      const timer = setTimeout(finish, timeoutMs);
+      signal.addEventListener("abort", finish);
+      this.#waiters.add(finish);
+      if (signal.aborted) finish();
+    });
+  }
+
+  /** Lets every waiting reader look again; others that sleep on the same lock are not told. */
+  wakeReaders(): void {
+    for (const waiter of [...this.#waiters]) waiter();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const client = this.#client;
+    this.#forget();
+    await client?.end().catch(() => undefined);
+  }
+
+  async #open(): Promise<void> {
+    const client = await this.#connect();
+    let failed = false;
+    const lost = (error: unknown) => {
+      if (failed) return; // a cut connection raises error twice, then end
+      failed = true;
+      if (this.#client === client) {
+        this.#forget();
+        if (!this.#closed) this.#onError(error);
+        this.wakeReaders();
+      }
+    };
+    client.on("error", lost);
+    client.on("end", () => lost(new Error("the wake-up connection ended")));
+    client.on("notification", () => this.#wake());
+    await client.query(`listen ${this.#names.channel}`);
+    const { rows } = await client.query<{ listens: boolean; pid: number; started: string }>({
+      text: `select $1 = any (array(select pg_catalog.pg_listening_channels())) as listens, pid, backend_start::text as started
+        from pg_catalog.pg_stat_activity where pid = pg_catalog.pg_backend_pid()`,
+      values: [this.#names.channel],
+    });
+    const row = rows[0];
+    this.#pooled = row?.listens !== true;
+    this.#session = this.#pooled || row === undefined ? null : { pid: row.pid, startedAt: row.started };
+    this.#client = client;
+  }
+
+  async #arm(): Promise<boolean> {
+    try {
+      await this.open();
+      const client = this.#client;
+      if (client === null || this.#pooled) return false;
+      const [lockClass, lockObject] = this.#names.wakeLock;
+      const { rows } = await client.query<{ mine: boolean; theirs: boolean }>(LOCK_QUERY, [lockClass, lockObject]);
+      if (this.#client !== client) return false;
+      this.#holdsLock = rows[0]?.mine === true;
+      if (!this.#holdsLock && rows[0]?.theirs !== true) return false;
+      this.#armings += 1;
+      this.#armed = this.#armings;
+      return true;
+    } catch (error) {
+      this.#onError(error);
+      return false;
+    }
+  }
+
+  #wake(): void {
+    if (this.#armed > 0) {
+      this.#armed = 0;
+      if (this.#holdsLock) this.#unlock();
+    }
+    this.wakeReaders();
+  }
+
+  #unlock(): void {
+    this.#holdsLock = false;
+    this.#client
+      ?.query("select pg_catalog.pg_advisory_unlock($1, $2)", [...this.#names.wakeLock])
+      .catch((error: unknown) => this.#onError(error));
+  }
+
+  #forget(): void {
+    this.#client = null;
+    this.#session = null;
+    this.#armed = 0;
+    this.#holdsLock = false;
+  }
+}
+
+/**
+ * `mine`: the lock was granted. `theirs`: another worker's session holds it exclusively, so writers
+ * notify; told from writers, who hold it shared, by the lock table.
+ */
+const LOCK_QUERY = `
+  select attempt.mine, not attempt.mine and exists (
+    select from pg_catalog.pg_locks
+    where locktype = 'advisory' and mode = 'ExclusiveLock' and granted
+      and database = (select oid from pg_catalog.pg_database where datname = current_database())
+      and classid = ($1::bigint & 4294967295)::oid and objid = $2::integer::oid and objsubid = 2) as theirs
+  from (select pg_catalog.pg_try_advisory_lock($1::integer, $2::integer) as mine offset 0) as attempt`;
+

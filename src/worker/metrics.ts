@@ -1,0 +1,139 @@
+/** The worker's metrics (docs/reference/metrics.md). Labels hold names of callbacks only, never row data. */
+import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import type { AttemptOutcome } from "../core/delivery/transport.ts";
+import type { ChangeEvent } from "../core/event.ts";
+
+const DURATION_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+const LAG_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 1800, 3600, 86_400];
+
+/** What a relay reports of one callback. */
+export interface CallbackMetrics {
+  attempted(outcome: AttemptOutcome, events: readonly ChangeEvent[], seconds: number): void;
+  buried(): void;
+  databaseFailed(): void;
+}
+
+export class WorkerMetrics {
+  readonly databaseUp: Gauge;
+  readonly databaseReconnects: Counter;
+  readonly wakeUpMode: Gauge;
+  readonly #deliveries: Counter;
+  readonly #attempts: Counter;
+  readonly #duration: Histogram;
+  readonly #lag: Histogram;
+  readonly #deadLetters: Counter;
+  readonly #databaseFailures: Counter;
+  readonly pending: Gauge;
+  readonly oldestAge: Gauge;
+  readonly inFlight: Gauge;
+  readonly held: Gauge;
+
+  constructor(registry: Registry) {
+    const registers = [registry];
+    const labelNames = ["callback"];
+    this.databaseUp = new Gauge({ name: "pgevents_db_up", help: "1 while the database answers.", registers });
+    this.databaseReconnects = new Counter({
+      name: "pgevents_db_reconnects_total",
+      help: "Lost wake-up connections.",
+      registers,
+    });
+    this.wakeUpMode = new Gauge({
+      name: "pgevents_wake_up_mode",
+      help: "1 for the mode in use: listen, or poll behind a transaction pooler.",
+      labelNames: ["mode"],
+      registers,
+    });
+    this.#deliveries = new Counter({
+      name: "pgevents_deliveries_total",
+      help: "Events settled, by result: success or dead_letter.",
+      labelNames: ["callback", "result"],
+      registers,
+    });
+    this.#attempts = new Counter({
+      name: "pgevents_delivery_attempts_total",
+      help: "Requests, by status code or kind of failure.",
+      labelNames: ["callback", "code"],
+      registers,
+    });
+    this.#duration = new Histogram({
+      name: "pgevents_delivery_duration_seconds",
+      help: "Time of one request.",
+      labelNames,
+      buckets: DURATION_BUCKETS,
+      registers,
+    });
+    this.#lag = new Histogram({
+      name: "pgevents_delivery_lag_seconds",
+      help: "From the write in the database to the acknowledgement, of the first event of each request.",
+      labelNames,
+      buckets: LAG_BUCKETS,
+      registers,
+    });
+    this.#deadLetters = new Counter({
+      name: "pgevents_dead_letters_total",
+      help: "Events that became dead letters.",
+      labelNames,
+      registers,
+    });
+    this.#databaseFailures = new Counter({
+      name: "pgevents_db_failures_total",
+      help: "Database operations of the relay that failed and were repeated.",
+      labelNames,
+      registers,
+    });
+    this.pending = new Gauge({
+      name: "pgevents_pending_events",
+      help: "Events not acknowledged; an estimate above 10000.",
+      labelNames,
+      registers,
+    });
+    this.oldestAge = new Gauge({
+      name: "pgevents_oldest_pending_event_age_seconds",
+      help: "Age of the oldest event not acknowledged.",
+      labelNames,
+      registers,
+    });
+    this.inFlight = new Gauge({
+      name: "pgevents_inflight_deliveries",
+      help: "Requests under way.",
+      labelNames,
+      registers,
+    });
+    this.held = new Gauge({
+      name: "pgevents_callback_held",
+      help: "1 while this worker holds the callback's lease.",
+      labelNames,
+      registers,
+    });
+  }
+
+  forCallback(callback: string): CallbackMetrics {
+    const delivered = this.#deliveries.labels(callback, "success");
+    const buried = this.#deliveries.labels(callback, "dead_letter");
+    const deadLetters = this.#deadLetters.labels(callback);
+    const duration = this.#duration.labels(callback);
+    const lag = this.#lag.labels(callback);
+    const failures = this.#databaseFailures.labels(callback);
+    const attemptsByCode = new Map<string, Counter.Internal>();
+    return {
+      attempted: (outcome, events, seconds) => {
+        let attempts = attemptsByCode.get(outcome.code);
+        if (attempts === undefined) {
+          attempts = this.#attempts.labels(callback, outcome.code);
+          attemptsByCode.set(outcome.code, attempts);
+        }
+        attempts.inc();
+        duration.observe(seconds);
+        if (outcome.kind !== "acknowledged") return;
+        delivered.inc(events.length);
+        const first = events[0];
+        if (first !== undefined) lag.observe(Math.max(0, (Date.now() - Date.parse(first.time)) / 1000));
+      },
+      buried: () => {
+        buried.inc();
+        deadLetters.inc();
+      },
+      databaseFailed: () => failures.inc(),
+    };
+  }
+}

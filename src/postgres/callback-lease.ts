@@ -46,7 +46,7 @@ export class CallbackLeases {
           expires_at = clock_timestamp() + make_interval(secs => $3),
           holder_pid = $4, holder_started = $5
         where name = any ($1)
-          and (holder is null or expires_at < clock_timestamp()
+          and (holder is null or holder = $2 or expires_at < clock_timestamp()
             or (holder_pid is not null and not exists (
               select from pg_catalog.pg_stat_activity
               where pid = holder_pid and backend_start = holder_started)))

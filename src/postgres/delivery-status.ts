@@ -63,19 +63,6 @@ const statusQuery = (schema: string) => `
     coalesce(extract(epoch from clock_timestamp() - pending.oldest), 0)::text as oldest_age,
     (select count(*) from ${schema}.dead_letter where dead_letter.callback = callback.name)::text as dead_letters
   from ${schema}.callback
-  cross join lateral (
-    select count(*) as counted, min(at) as oldest, min(id) as first_id
-    from (
-      select at, id
-      from (
-        select at, id, xid from ${schema}.outbox where xid >= pg_snapshot_xmax(callback.seen)
-        union all
-        select at, id, xid from ${schema}.outbox
-        where xid = any (array(select pg_snapshot_xip(callback.seen)))
-      ) as fresh
-      where callback.ahead is null or id > callback.ahead_id or not pg_visible_in_snapshot(xid, callback.ahead)
-      limit $2::integer
-    ) as some
-  ) as pending
+  cross join lateral ${schema}.pending_events(callback.name, $2::integer) as pending
   where callback.name = any ($1::text[])
   order by callback.name`;

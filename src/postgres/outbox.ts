@@ -3,14 +3,13 @@
  * rows of transactions that were running at the position's snapshot or began after it. A window that
  * holds more than one read returns is fixed by its snapshot and read on in slices of ids.
  *
- * Each read is one statement, so that no snapshot is held while callbacks are slow. Row images over
+ * The queries are functions (sql/000002_reading.sql). Each read is one statement, so that no snapshot is held while callbacks are slow. Row images over
  * DEFERRED_BYTES are left out and read by `readImages` when their turn has come: that bounds the
  * memory of a read to ROWS_PER_READ × DEFERRED_BYTES = 16 MiB.
  */
 import type { Pool } from "pg";
 import type { Operation } from "../core/api/capture.ts";
 import type { CaptureNames } from "../core/capture/names.ts";
-import { snapshotBounds } from "../core/delivery/position.ts";
 import type { ReadEvent } from "../core/delivery/relay-state.ts";
 import type { ChangeEvent } from "../core/event.ts";
 
@@ -34,12 +33,6 @@ export interface SliceRead {
   readonly complete: boolean;
 }
 
-const IMAGE_BYTES = "coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0)";
-const COLUMNS = `id, xid, to_json(at at time zone 'UTC'), operation, schema_name, table_name, key, old_key,
-    case when ${IMAGE_BYTES} <= ${DEFERRED_BYTES} then old end,
-    case when ${IMAGE_BYTES} <= ${DEFERRED_BYTES} then new end,
-    context, ${IMAGE_BYTES} as bytes`;
-
 export class OutboxReader {
   readonly #pool: Pool;
   readonly #freshQuery: string;
@@ -50,36 +43,20 @@ export class OutboxReader {
   constructor(pool: Pool, names: CaptureNames) {
     this.#pool = pool;
     this.#names = names;
-    const outbox = `${names.schema}.outbox`;
     this.#freshQuery = `
-      select snapshot.now, fresh.*
-      from (select pg_current_snapshot()::text as now) as snapshot
-      left join (
-        select ${COLUMNS} from ${outbox} where xid >= $1::xid8
-        union all
-        select ${COLUMNS} from ${outbox} where xid = any ($2::xid8[])
-        order by id
-        limit $3::integer
-      ) as fresh on true
-      order by fresh.id`;
+      select * from ${names.schema}.read_fresh($1::pg_snapshot, $2::integer, $3::integer)`;
     this.#sliceQuery = `
-      select null, ${COLUMNS}
-      from ${outbox}
-      where id > $1::bigint and id <= $2::bigint
-        and pg_visible_in_snapshot(xid, $3::pg_snapshot)
-        and not pg_visible_in_snapshot(xid, $4::pg_snapshot)
-      order by id`;
+      select * from ${names.schema}.read_slice($1::pg_snapshot, $2::pg_snapshot, $3::bigint, $4::bigint, $5::integer)`;
     this.#imagesQuery = `
-      select old, new from ${outbox} where xid = $1::xid8 and id = $2::bigint`;
+      select old, new from ${names.schema}.outbox where xid = $1::xid8 and id = $2::bigint`;
   }
 
   /** What became visible since `seen`; at most ROWS_PER_READ events, lowest ids first. */
   async readFresh(seen: string): Promise<FreshRead> {
-    const { xmax, running } = snapshotBounds(seen);
     const { rows } = await this.#pool.query<Row>({
       name: "pgevents_fresh",
       text: this.#freshQuery,
-      values: [xmax, running, ROWS_PER_READ],
+      values: [seen, ROWS_PER_READ, DEFERRED_BYTES],
       rowMode: "array",
     });
     const snapshot = rows[0]?.[0] as string;
@@ -99,7 +76,7 @@ export class OutboxReader {
       const { rows } = await this.#pool.query<Row>({
         name: "pgevents_slice",
         text: this.#sliceQuery,
-        values: [String(from), String(upTo), ahead, seen],
+        values: [seen, ahead, String(from), String(upTo), DEFERRED_BYTES],
         rowMode: "array",
       });
       if (rows.length > 0) return { rows: rows.map(readEvent), upTo: String(upTo), complete: upTo >= end };

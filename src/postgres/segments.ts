@@ -51,12 +51,12 @@ async function closedSegments(client: PoolClient, names: CaptureNames, retention
 /** Empties a closed segment if no callback needs a row of it. @returns false when it has to wait */
 async function emptySegment(client: PoolClient, names: CaptureNames, number: number): Promise<boolean> {
   const table = `${names.schema}.outbox_${number}`;
-  if (await isNeeded(client, names, table)) return false; // looks without a lock first
+  if (await isNeeded(client, names, number)) return false; // looks without a lock first
   await client.query("begin");
   try {
     await client.query(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
     await client.query(`lock table ${table} in access exclusive mode`);
-    const needed = await isNeeded(client, names, table);
+    const needed = await isNeeded(client, names, number);
     if (!needed) {
       await client.query(`truncate table ${table}`);
       await client.query(`update ${names.schema}.segment set opened_at = null, closed_at = null where number = $1`, [number]);
@@ -70,19 +70,11 @@ async function emptySegment(client: PoolClient, names: CaptureNames, number: num
   }
 }
 
-async function isNeeded(client: PoolClient, names: CaptureNames, table: string): Promise<boolean> {
-  const { rows } = await client.query<{ needed: boolean }>(`
-    select exists (
-      select from ${names.schema}.callback
-      where exists (
-        select from ${table} as event
-        where event.xid >= pg_snapshot_xmin(callback.seen)
-          and not pg_visible_in_snapshot(event.xid, callback.seen)
-          and (callback.ahead is null
-            or event.id > callback.ahead_id
-            or not pg_visible_in_snapshot(event.xid, callback.ahead))
-      )
-    ) as needed`);
+async function isNeeded(client: PoolClient, names: CaptureNames, number: number): Promise<boolean> {
+  const { rows } = await client.query<{ needed: boolean }>(
+    `select ${names.schema}.segment_is_needed($1::smallint) as needed`,
+    [number],
+  );
   return rows[0]?.needed === true;
 }
 

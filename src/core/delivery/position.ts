@@ -9,18 +9,3 @@ export interface Position {
   readonly ahead: string | null;
   readonly aheadId: string | null;
 }
-
-/** The parts of a pg_snapshot text `xmin:xmax:xip,xip,…` that a reader needs. */
-export interface SnapshotBounds {
-  /** First transaction id that had not been given out or ended: decimal xid8. */
-  readonly xmax: string;
-  /** Transactions below xmax that were still running. */
-  readonly running: readonly string[];
-}
-
-/** @throws RangeError when the text is not a pg_snapshot */
-export function snapshotBounds(snapshot: string): SnapshotBounds {
-  const match = /^\d+:(\d+):([\d,]*)$/.exec(snapshot);
-  if (match?.[1] === undefined) throw new RangeError(`not a pg_snapshot: ${snapshot}`);
-  return { xmax: match[1], running: match[2] ? match[2].split(",") : [] };
-}

@@ -1,0 +1,167 @@
+/**
+ * The worker: relays the change events of one PgEventSource to its callbacks until it is told to
+ * stop. Any number of workers may run; each callback is relayed by the one that holds its lease.
+ * One of them, the holder of the first callback, also rotates the outbox and renews capture when the
+ * database schema changes.
+ */
+import { randomUUID } from "node:crypto";
+import { hostname } from "node:os";
+import type { Client, Pool } from "pg";
+import type { Registry } from "prom-client";
+import type { PgEventSource } from "../core/api/source.ts";
+import { captureNames } from "../core/capture/names.ts";
+import type { Transport } from "../core/delivery/transport.ts";
+import { describeError, PgEventsError } from "../core/errors.ts";
+import type { EventOrigin } from "../core/event.ts";
+import { type AcquiredLease, CallbackLeases } from "../postgres/callback-lease.ts";
+import { storeDeadLetter } from "../postgres/dead-letters.ts";
+import { OutboxReader } from "../postgres/outbox.ts";
+import { WakeUp } from "../postgres/wake-up.ts";
+import type { Logger } from "../runtime/log.ts";
+import { LeaseKeeper } from "./lease-keeper.ts";
+import { WorkerMetrics } from "./metrics.ts";
+import { pause } from "./pause.ts";
+import { Relay } from "./relay.ts";
+import { startUpkeep } from "./upkeep.ts";
+
+/** Seconds between looks for a build that has not been made yet. */
+const NOT_BUILT_RETRY_SECONDS = 3;
+
+export interface WorkerOptions {
+  readonly source: PgEventSource;
+  /** A pool for reads, checkpoints and leases; the worker ends it. */
+  readonly pool: Pool;
+  /** A connection of its own for LISTEN. */
+  readonly connect: () => Promise<Client>;
+  readonly createTransport: (callback: PgEventSource["spec"]["callbacks"][number], origin: EventOrigin) => Transport;
+  /** Renews capture after a change of the schema; absent when the manifest switches that off. */
+  readonly rebuild: (() => Promise<void>) | null;
+  readonly registry: Registry;
+  readonly log: Logger;
+  /** Milliseconds attempts under way have to finish once the worker is told to stop. */
+  readonly drainTimeoutMs: number;
+}
+
+export interface WorkerHealth {
+  /** The last round of leases reached the database. */
+  readonly ready: () => boolean;
+}
+
+/** Runs until `signal`; then drains and resolves. */
+export async function runWorker(options: WorkerOptions, signal: AbortSignal, onHealth?: (health: WorkerHealth) => void): Promise<void> {
+  const { source, pool, log } = options;
+  const names = captureNames(source.spec.capture.schemaName);
+  const metrics = new WorkerMetrics(options.registry);
+  const connection = new ConnectionState(metrics, log);
+  onHealth?.({ ready: () => connection.up });
+  pool.on("error", () => undefined); // idle connections may end; the next query gets a new one
+
+  const origin = await originOf(source, pool, names.schema, connection, log, signal);
+  if (origin === null) return pool.end();
+
+  const wakeUp = new WakeUp(options.connect, names, (error) => {
+    metrics.databaseReconnects.inc();
+    log.warn({ error: describeError(error) }, "wake-up connection lost");
+  });
+  await wakeUp.open().catch(() => undefined); // arm() tries again
+  const leases = new CallbackLeases(pool, names);
+  const reader = new OutboxReader(pool, names);
+  const active = source.spec.suspend ? [] : source.spec.callbacks.filter((callback) => !callback.suspend);
+
+  const startRelay = (lease: AcquiredLease, trustedUntilMs: number): Relay => {
+    const callback = active.find(({ name }) => name === lease.callback);
+    if (callback === undefined) throw new Error(`no callback ${lease.callback}`);
+    return new Relay(
+      {
+        callback,
+        transport: options.createTransport(callback, origin),
+        reader,
+        leases,
+        storeDeadLetter: (letter) => storeDeadLetter(pool, names, letter),
+        wakeUp,
+        metrics: metrics.forCallback(callback.name),
+        log,
+      },
+      lease,
+      trustedUntilMs,
+    );
+  };
+  const keeper = new LeaseKeeper({
+    leases,
+    callbacks: active.map(({ name }) => name),
+    holderId: `${hostname()}_${randomUUID()}`,
+    session: () => wakeUp.session,
+    startRelay,
+    onRound: (error) => connection.note(error),
+    log,
+  });
+  const upkeep = startUpkeep({ ...options, names, keeper, metrics, wakeUp }, signal);
+  await keeper.run(signal);
+  log.info({}, "draining");
+  await keeper.drain(options.drainTimeoutMs);
+  await upkeep;
+  await wakeUp.close();
+  await pool.end();
+  log.info({}, "worker stopped");
+}
+
+/** Whether the database answers; logs each change once. */
+class ConnectionState {
+  up = false;
+  #known = false;
+  readonly #metrics: WorkerMetrics;
+  readonly #log: Logger;
+
+  constructor(metrics: WorkerMetrics, log: Logger) {
+    this.#metrics = metrics;
+    this.#log = log;
+  }
+
+  note(error: unknown | null): void {
+    const up = error === null;
+    if (this.#known && up === this.up) return;
+    this.#known = true;
+    this.up = up;
+    this.#metrics.databaseUp.set(up ? 1 : 0);
+    if (up) this.#log.info({}, "database answers");
+    else this.#log.warn({ error: describeError(error) }, "database does not answer, trying again");
+  }
+}
+
+/** Waits until capture is built, and reads the installation's id; null when told to stop before. */
+async function originOf(
+  source: PgEventSource,
+  pool: Pool,
+  schema: string,
+  connection: ConnectionState,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<EventOrigin | null> {
+  for (let told = false; !signal.aborted; ) {
+    try {
+      const { rows } = await pool.query<{ installation_id: string }>(`select installation_id from ${schema}.installation`);
+      connection.note(null);
+      const namespace = source.metadata.namespace ?? "default";
+      if (rows[0] !== undefined) {
+        return { installationId: rows[0].installation_id, source: `/pgevents/${namespace}/${source.metadata.name}` };
+      }
+    } catch (error) {
+      const code = (error as { code?: string }).code;
+      if (code !== "42P01" && code !== "3F000") {
+        connection.note(error);
+      } else if (!told) {
+        told = true;
+        log.warn({ error: describeError(notBuilt(schema)) }, "waiting for a build");
+      }
+    }
+    await pause(NOT_BUILT_RETRY_SECONDS * 1000, signal);
+  }
+  return null;
+}
+
+function notBuilt(schema: string): PgEventsError {
+  return new PgEventsError("PGE_NOT_BUILT", `The database has no capture in schema ${schema}.`, {
+    remedy: "Run `pg-events build` with the same manifest; the worker goes on by itself then.",
+    disposition: "retry",
+  });
+}

@@ -1,0 +1,150 @@
+/** The only place that makes connections. Builds the driver's configuration, TLS included, by itself. */
+import { checkServerIdentity, type ConnectionOptions } from "node:tls";
+import pg from "pg";
+import { PgEventsError } from "../core/errors.ts";
+import type { DatabaseSettings, TlsSettings } from "../core/settings/database.ts";
+
+/** What a connection is for; part of its application_name, `pg-events/<purpose>`. */
+export type ConnectionPurpose = "build" | "worker" | "status";
+
+/**
+ * Connects, with the timeouts of a build or none.
+ * @throws PgEventsError with the condition reason that fits (see `databaseError`)
+ */
+export async function connectDatabase(settings: DatabaseSettings, purpose: ConnectionPurpose): Promise<pg.Client> {
+  const client = new pg.Client(clientConfig(settings, purpose));
+  client.on("error", () => undefined); // the query under way, or the next one, reports it
+  try {
+    await client.connect();
+    // Operators and functions that users made in `public` must not run with our rights.
+    await client.query("set search_path = pg_catalog");
+  } catch (error) {
+    await client.end().catch(() => undefined);
+    throw databaseError(error, settings);
+  }
+  return client;
+}
+
+/** A pool for a worker's reads and checkpoints. Connections are made when they are needed. */
+export function createPool(settings: DatabaseSettings, purpose: ConnectionPurpose, max: number): pg.Pool {
+  const pool = new pg.Pool({ ...clientConfig(settings, purpose), max, idleTimeoutMillis: 60_000, keepAlive: true });
+  pool.on("error", () => undefined); // an idle connection ended: the next query gets a new one
+  return pool;
+}
+
+function clientConfig(settings: DatabaseSettings, purpose: ConnectionPurpose): pg.ClientConfig {
+  const ssl = sslOptions(settings.tls, settings.host);
+  return {
+    host: settings.host,
+    port: settings.port,
+    database: settings.database,
+    user: settings.user,
+    ...(settings.password === undefined ? {} : { password: settings.password }),
+    ssl: ssl ?? false,
+    application_name: `pg-events/${purpose}`,
+    connectionTimeoutMillis: settings.connectTimeoutSeconds * 1000,
+    keepAlive: true,
+    ...(purpose === "worker" ? {} : { query_timeout: (settings.statementTimeoutSeconds + 5) * 1000 }),
+  };
+}
+
+function sslOptions(tls: TlsSettings, host: string): ConnectionOptions | null {
+  if (tls.mode === "Disable") return null;
+  const serverName = tls.serverName ?? host;
+  return {
+    servername: serverName,
+    rejectUnauthorized: tls.mode !== "Require",
+    ...(tls.ca === undefined ? {} : { ca: tls.ca }),
+    ...(tls.clientCert === undefined ? {} : { cert: tls.clientCert }),
+    ...(tls.clientKey === undefined ? {} : { key: tls.clientKey }),
+    checkServerIdentity: (_host, certificate) =>
+      tls.mode === "VerifyFull" ? checkServerIdentity(serverName, certificate) : undefined,
+  };
+}
+
+/**
+ * The error a user sees for one of the driver's: SQLSTATE and a fixed text by class, because the
+ * server's message, detail and context can hold rows and statements.
+ */
+export function databaseError(error: unknown, settings?: DatabaseSettings): PgEventsError {
+  if (error instanceof PgEventsError) return error;
+  const { code = "" } = error as { code?: string };
+  const where = settings === undefined ? "The database" : `Database ${settings.database} at ${settings.host}:${settings.port}`;
+  const known = DATABASE_ERRORS.find(({ codes }) => codes.some((prefix) => code.startsWith(prefix)));
+  if (known !== undefined) {
+    return new PgEventsError(known.code, `${where} ${known.text} (SQLSTATE ${code}).`, { ...known, cause: error });
+  }
+  if (/^[0-9A-Z]{5}$/.test(code) && error instanceof pg.DatabaseError) {
+    return new PgEventsError("PGE_DATABASE_REFUSED", `${where} refused a statement (SQLSTATE ${code}).`, {
+      reason: "BuildFailed",
+      remedy: "The PostgreSQL log has the details.",
+      disposition: "retry",
+      cause: error,
+    });
+  }
+  const what = code === "" ? networkText(error) : code;
+  return new PgEventsError("PGE_CONNECTION_FAILED", `${where} cannot be reached: ${what}.`, {
+    reason: "ConnectionFailed",
+    remedy: "Check host, port, network and TLS settings.",
+    disposition: "retry",
+    cause: error,
+  });
+}
+
+const DATABASE_ERRORS = [
+  {
+    codes: ["28"],
+    code: "PGE_AUTHENTICATION_FAILED",
+    reason: "AuthenticationFailed",
+    text: "refused the role or its password",
+    remedy: "Check user name and password.",
+    disposition: "retry",
+  },
+  {
+    codes: ["3D000"],
+    code: "PGE_DATABASE_MISSING",
+    reason: "ConnectionFailed",
+    text: "does not exist",
+    remedy: "Check the database name.",
+    disposition: "retry",
+  },
+  {
+    codes: ["25006", "57P03"],
+    code: "PGE_DATABASE_READ_ONLY",
+    reason: "DatabaseReadOnly",
+    text: "is read-only, a replica, or starting up",
+    remedy: "Connect to the primary.",
+    disposition: "retry",
+  },
+  {
+    codes: ["42501"],
+    code: "PGE_PERMISSION_DENIED",
+    reason: "PermissionDenied",
+    text: "denies a right that is needed",
+    remedy: "The role must own the captured tables, or hold TRIGGER on them, and hold CREATE on the database.",
+    disposition: "retry",
+  },
+  {
+    codes: ["55P03", "40P01", "57014"],
+    code: "PGE_LOCK_TIMEOUT",
+    reason: "LockTimeout",
+    text: "kept a table locked for too long",
+    remedy: "It is tried again; end long transactions that hold the table.",
+    disposition: "retry",
+  },
+  {
+    codes: ["53300", "57P", "08", "53"],
+    code: "PGE_CONNECTION_FAILED",
+    reason: "ConnectionFailed",
+    text: "does not take connections now",
+    remedy: "It is tried again.",
+    disposition: "retry",
+  },
+] as const;
+
+function networkText(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  if (/timeout/i.test(message)) return "no answer in time";
+  if (/SSL|certificate|TLS/i.test(message)) return message;
+  return "the connection ended";
+}

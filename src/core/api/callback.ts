@@ -1,10 +1,14 @@
 import { z } from "zod";
 import { operations } from "./capture.ts";
-import { integer, secretKeyRef, sqlName, withEmptyDefault } from "./fields.ts";
+import { integer, listByKeys, secretKeyRef, sqlName, withEmptyDefault } from "./fields.ts";
 import { withRules } from "./rule.ts";
 
 const FORBIDDEN_HEADERS =
   /^(host|content-length|content-type|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|ce-.*)$/i;
+
+const WEB_ADDRESS = new RegExp("^https?://[^\\s/?#]+([/?][^\\s#]*)?$");
+/** The API server's isURL refuses it, `URL` does not. */
+const BROKEN_ESCAPE = /%(?![0-9a-fA-F]{2})/;
 
 const uri = withRules(
   z
@@ -14,14 +18,14 @@ const uri = withRules(
     .meta({ description: "Absolute http or https address that gets the events by POST. Redirects are not followed." }),
   [
     {
-      cel: "isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''",
-      message: "must be an absolute http or https URL",
-      holds: (text) => /^https?:\/\/[^/?#\s]+/.test(text) && URL.canParse(text),
+      cel: `self.matches(r'${WEB_ADDRESS.source}') && isURL(self) && (url(self).getPort() == '' || int(url(self).getPort()) <= 65535)`,
+      message: "must be an absolute http or https URL, without white space and without a fragment",
+      holds: (text) => WEB_ADDRESS.test(text) && !BROKEN_ESCAPE.test(text) && URL.canParse(text),
     },
     {
-      cel: "!self.matches('^[a-z]+://[^/?#]*@')",
+      cel: "!self.matches('^[a-zA-Z]+://[^/?#]*@')",
       message: "must not hold a user name or password; use `headers` with a Secret",
-      holds: (text) => !/^[a-z]+:\/\/[^/?#]*@/.test(text),
+      holds: (text) => !/^[a-zA-Z]+:\/\/[^/?#]*@/.test(text),
     },
   ],
 );
@@ -68,15 +72,10 @@ const http = z
         description:
           "How events are written into requests: CloudEventsBinary (attributes in headers), CloudEventsStructured (one JSON object), CloudEventsBatch (a JSON array of up to `batch.maxEvents`). Default: CloudEventsBinary.",
       }),
-    headers: z
-      .array(header)
+    headers: listByKeys(["name"], header)
       .max(16)
       .optional()
-      .meta({
-        description: "Headers added to every request. Default: none.",
-        "x-kubernetes-list-type": "map",
-        "x-kubernetes-list-map-keys": ["name"],
-      }),
+      .meta({ description: "Headers added to every request. Default: none." }),
     tls: z
       .strictObject({
         caSecretRef: secretKeyRef("Certificate authorities (PEM) to trust instead of the system's.", "ca.crt").optional(),
@@ -88,15 +87,18 @@ const http = z
 
 const filter = z
   .strictObject({
-    tables: z
-      .array(z.strictObject({ schema: sqlName("Schema of the table."), name: sqlName("Name of the table, or '*'.") }))
+    tables: listByKeys(
+      ["schema", "name"],
+      z.strictObject({
+        schema: sqlName("Schema of the table."),
+        name: sqlName("Name of the table, or '*' for every table of the schema."),
+      }),
+    )
       .min(1)
       .max(256)
       .optional()
       .meta({ description: "Only events of these tables. Default: all captured." }),
-    operations: operations
-      .optional()
-      .meta({ description: "Only these operations. Default: all captured.", "x-kubernetes-list-type": "set" }),
+    operations: operations.optional().meta({ description: "Only these operations. Default: all captured." }),
   })
   .meta({ description: "Which of the captured events this callback gets. Default: all." });
 

@@ -1,29 +1,24 @@
 import { z } from "zod";
-import { integer, sqlName } from "./fields.ts";
-import { withRules } from "./rule.ts";
+import { integer, listByKeys, setOf, sqlName } from "./fields.ts";
+import { withRules, withTransitionRules } from "./rule.ts";
 
 export const OPERATIONS = ["Insert", "Update", "Delete", "Truncate"] as const;
 export type Operation = (typeof OPERATIONS)[number];
 
-export const operations = z.array(z.enum(OPERATIONS)).min(1).max(4);
+export const operations = setOf(z.enum(OPERATIONS)).min(1).max(4);
 
 const table = withRules(
   z.strictObject({
     schema: sqlName("Schema of the table, as the catalog spells it (case matters, no quotes)."),
     name: sqlName("Name of the table, or '*' for every table of the schema, also those created later."),
-    exclude: z
-      .array(sqlName("Name of a table."))
+    exclude: setOf(sqlName("Name of a table."))
       .min(1)
       .max(256)
       .optional()
-      .meta({
-        description: "Tables that '*' leaves out. Default: none.",
-        "x-kubernetes-list-type": "set",
-      }),
-    operations: operations.default([...OPERATIONS]).meta({
-      description: "Which changes are captured. Default: Insert, Update, Delete, Truncate.",
-      "x-kubernetes-list-type": "set",
-    }),
+      .meta({ description: "Tables that '*' leaves out. Default: none." }),
+    operations: operations
+      .default([...OPERATIONS])
+      .meta({ description: "Which changes are captured. Default: Insert, Update, Delete, Truncate." }),
   }),
   [
     {
@@ -35,9 +30,15 @@ const table = withRules(
 );
 
 const schemaName = withRules(
-  sqlName(
-    "Schema in the database for everything pg-events creates there; one PgEventSource each. Cannot be changed. Default: pgevents.",
-  ).regex(/^[a-z_][a-z0-9_]*$/, "must hold only lower-case letters, digits and '_', and not begin with a digit"),
+  z
+    .string()
+    .min(1)
+    .max(63)
+    .regex(/^[a-z_][a-z0-9_]*$/, "must hold only lower-case letters, digits and '_', and not begin with a digit")
+    .meta({
+      description:
+        "Schema in the database for everything pg-events creates there; one PgEventSource each. Cannot be changed. Default: pgevents.",
+    }),
   [
     {
       cel: "!self.startsWith('pg_')",
@@ -52,19 +53,22 @@ const schemaName = withRules(
   ],
 );
 
-export const captureSchema = z
-  .strictObject({
+const SCHEMA_NAME_IMMUTABLE = {
+  // Guarded with has(): the API server checks the rule on the bare default `{}` too.
+  cel: "!has(self.schemaName) || !has(oldSelf.schemaName) || self.schemaName == oldSelf.schemaName",
+  message: "`schemaName` cannot be changed; delete the PgEventSource and create it anew",
+};
+
+export const captureSchema = withTransitionRules(
+  z.strictObject({
     schemaName: schemaName.default("pgevents"),
-    tables: z
-      .array(table)
+    tables: listByKeys(["schema", "name"], table)
       .min(1)
       .max(256)
       .optional()
       .meta({
         description:
           "The tables to capture. Where several entries fit a table, an entry with its name wins over '*'. Default: every ordinary table of every schema that is not PostgreSQL's own.",
-        "x-kubernetes-list-type": "map",
-        "x-kubernetes-list-map-keys": ["schema", "name"],
       }),
     schemaChanges: z
       .enum(["Auto", "Off"])
@@ -78,8 +82,9 @@ export const captureSchema = z
       31_536_000,
       "Seconds a change event is kept in the outbox at least after every callback has it. Default: 86400 (one day).",
     ).default(86_400),
-  })
-  .meta({ description: "What is captured." });
+  }),
+  [SCHEMA_NAME_IMMUTABLE],
+).meta({ description: "What is captured." });
 
 export type CaptureSpec = z.output<typeof captureSchema>;
 export type TableSpec = NonNullable<CaptureSpec["tables"]>[number];

@@ -1,20 +1,13 @@
 /** One way in for every PgEventSource: file, environment or API server. Unknown fields are refused by path. */
 import { z } from "zod";
 import { PgEventsError } from "../errors.ts";
-import { API_VERSION, KIND, type PgEventSource, type SourceMetadata, specSchema } from "./source.ts";
+import { API_VERSION, KIND, metadataSchema, type PgEventSource, type SourceMetadata, specSchema } from "./source.ts";
 
-const MAX_NAME_LENGTH = 52; // leaves room for the pod's suffix within 63 characters
+const MAX_FINDINGS = 20; // a condition message has an end, and nobody reads further
+const MAX_DEPTH = 64; // more than any pod affinity needs
 
-const metadataSchema = z.looseObject({
-  name: z
-    .string()
-    .min(1)
-    .max(MAX_NAME_LENGTH, `must be at most ${MAX_NAME_LENGTH} characters`)
-    .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/, "must be a lower-case DNS label"),
-  namespace: z.string().optional(),
-});
-
-const manifestSchema = z.strictObject({
+/** A whole manifest; the editor schema is made of it too. */
+export const manifestSchema = z.strictObject({
   apiVersion: z.literal(API_VERSION, `must be ${API_VERSION}`),
   kind: z.literal(KIND, `must be ${KIND}`),
   metadata: metadataSchema,
@@ -23,21 +16,45 @@ const manifestSchema = z.strictObject({
 });
 
 /**
- * Validates a manifest and fills in the defaults.
+ * Validates a manifest and fills in the defaults. As on the API server, a field that is null counts
+ * as absent.
  * @param where what the input is, for the message: a file name, or `namespace/name`
- * @throws PgEventsError PGE_MANIFEST_INVALID that lists every finding with its path
+ * @throws PgEventsError PGE_MANIFEST_INVALID that lists the findings with their paths
  */
 export function parsePgEventSource(value: unknown, where: string): PgEventSource {
-  const parsed = manifestSchema.safeParse(value);
-  if (!parsed.success) {
-    const findings = parsed.error.issues.flatMap(findingsOf);
-    throw new PgEventsError("PGE_MANIFEST_INVALID", `${where} is not a valid ${KIND}: ${findings.join("; ")}.`, {
-      reason: "InvalidSpec",
-      remedy: "See docs/reference/pgeventsource.md for the fields.",
-    });
-  }
+  if (depthOf(value) > MAX_DEPTH) throw invalid(where, ["the document: is nested too deeply, or refers to itself"]);
+  const parsed = manifestSchema.safeParse(withoutNulls(value), { reportInput: true });
+  if (!parsed.success) throw invalid(where, parsed.error.issues.flatMap(findingsOf));
   const { apiVersion, kind, metadata, spec } = parsed.data;
   return { apiVersion, kind, metadata: metadata as SourceMetadata, spec };
+}
+
+function invalid(where: string, findings: string[]): PgEventsError {
+  const more = findings.length > MAX_FINDINGS ? `; and ${findings.length - MAX_FINDINGS} more` : "";
+  const list = findings.slice(0, MAX_FINDINGS).join("; ");
+  return new PgEventsError("PGE_MANIFEST_INVALID", `${where} is not a valid ${KIND}: ${list}${more}.`, {
+    reason: "InvalidSpec",
+    remedy: "See docs/reference/pgeventsource.md for the fields.",
+  });
+}
+
+/** Levels of nesting; stops at the first branch that is too deep, as a YAML alias may form a circle. */
+function depthOf(value: unknown, level = 0): number {
+  if (typeof value !== "object" || value === null || level > MAX_DEPTH) return level;
+  let deepest = level;
+  for (const field of Object.values(value)) {
+    deepest = Math.max(deepest, depthOf(field, level + 1));
+    if (deepest > MAX_DEPTH) break;
+  }
+  return deepest;
+}
+
+/** Copies what is an object or a list; entries of a list stay, as their removal would move the others. */
+function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  if (typeof value !== "object" || value === null) return value;
+  const kept = Object.entries(value).filter(([, field]) => field !== null);
+  return Object.fromEntries(kept.map(([key, field]) => [key, withoutNulls(field)]));
 }
 
 function findingsOf(issue: z.core.$ZodIssue): string[] {
@@ -45,12 +62,17 @@ function findingsOf(issue: z.core.$ZodIssue): string[] {
     return issue.keys.map((key) => `${pathText([...issue.path, key])}: no such field`);
   }
   const missing = issue.code === "invalid_type" && issue.input === undefined;
-  const text = missing ? "is required" : issue.message;
+  const text = missing ? "is required" : issue.message.replace(/^Invalid (input|option): /, "");
   return [`${pathText(issue.path)}: ${text}`];
 }
 
 function pathText(path: readonly PropertyKey[]): string {
-  return path
-    .map((part, index) => (typeof part === "number" ? `[${part}]` : index === 0 ? String(part) : `.${String(part)}`))
-    .join("") || "the document";
+  return path.map(stepText).join("") || "the document";
+}
+
+function stepText(step: PropertyKey, index: number): string {
+  if (typeof step === "number") return `[${step}]`;
+  const name = String(step);
+  if (!/^[A-Za-z_][\w-]*$/.test(name)) return `[${JSON.stringify(name)}]`;
+  return index === 0 ? name : `.${name}`;
 }

@@ -13,12 +13,30 @@ export interface Rule<T> {
   holds: (value: T) => boolean;
 }
 
+/** A rule over `self` and `oldSelf`: only the API server runs it, as a local manifest has no past. */
+export interface TransitionRule {
+  cel: string;
+  message: string;
+}
+
 /** The schema with every rule attached, as a refinement and as `x-kubernetes-validations`. */
 export function withRules<S extends z.ZodType>(schema: S, rules: Rule<z.output<S>>[]): S {
   const refined = rules.reduce<z.ZodType>(
     (current, rule) => current.refine((value) => rule.holds(value as z.output<S>), { error: rule.message }),
     schema,
   );
-  const validations = rules.map(({ cel, message }) => ({ rule: cel, message }));
-  return refined.meta({ ...schema.meta(), "x-kubernetes-validations": validations }) as unknown as S;
+  return withValidations(refined, schema.meta(), rules) as unknown as S;
+}
+
+/** The schema with rules that compare an update with what is stored. */
+export function withTransitionRules<S extends z.ZodType>(schema: S, rules: TransitionRule[]): S {
+  return withValidations(schema, schema.meta(), rules);
+}
+
+const VALIDATIONS = "x-kubernetes-validations";
+
+function withValidations<S extends z.ZodType>(schema: S, meta: Record<string, unknown> | undefined, rules: TransitionRule[]): S {
+  const existing = (meta?.[VALIDATIONS] ?? []) as { rule: string; message: string }[];
+  const added = rules.map(({ cel, message }) => ({ rule: cel, message }));
+  return schema.meta({ ...meta, [VALIDATIONS]: [...existing, ...added] }) as S;
 }

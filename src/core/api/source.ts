@@ -6,8 +6,8 @@ import { z } from "zod";
 import { callbackSchema } from "./callback.ts";
 import { captureSchema } from "./capture.ts";
 import { databaseSchema } from "./database.ts";
-import { integer, withEmptyDefault } from "./fields.ts";
-import { withRules } from "./rule.ts";
+import { integer, listByKeys, withEmptyDefault } from "./fields.ts";
+import type { TransitionRule } from "./rule.ts";
 import { workerSchema } from "./worker.ts";
 
 export const API_GROUP = "pgevents.dev";
@@ -15,16 +15,31 @@ export const API_VERSION = "pgevents.dev/v1alpha1";
 export const KIND = "PgEventSource";
 export const PLURAL = "pgeventsources";
 
-const callbacks = withRules(
-  z.array(callbackSchema).min(1).max(16).meta({
-    description: "Where the events go. Each callback has its own checkpoint; one never waits for another.",
-    "x-kubernetes-list-type": "map",
-    "x-kubernetes-list-map-keys": ["name"],
-  }),
-  [],
-).refine((list) => new Set(list.map((callback) => callback.name)).size === list.length, {
-  error: "the names of the callbacks must differ from each other",
+const MAX_NAME_LENGTH = 52; // leaves room for the pod's suffix within 63 characters
+const DNS_LABEL = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
+const NAME_TOO_LONG = `must be at most ${MAX_NAME_LENGTH} characters`;
+const NAME_NO_LABEL = "must be a lower-case DNS label: letters, digits and '-', no '.'";
+
+export const metadataSchema = z.looseObject({
+  name: z
+    .string()
+    .min(1)
+    .max(MAX_NAME_LENGTH, NAME_TOO_LONG)
+    .regex(DNS_LABEL, NAME_NO_LABEL)
+    .meta({ description: "Name of the PgEventSource; the worker Deployment gets the same one." }),
+  namespace: z.string().optional().meta({ description: "Namespace of the PgEventSource, its Secrets and its worker." }),
 });
+
+/** What `metadataSchema` asks for, in CEL: a CRD cannot hold a schema for metadata. */
+export const METADATA_RULES: TransitionRule[] = [
+  { cel: `size(self.metadata.name) <= ${MAX_NAME_LENGTH}`, message: `metadata.name ${NAME_TOO_LONG}` },
+  { cel: `self.metadata.name.matches('${DNS_LABEL.source}')`, message: `metadata.name ${NAME_NO_LABEL}` },
+];
+
+const callbacks = listByKeys(["name"], callbackSchema)
+  .min(1)
+  .max(16)
+  .meta({ description: "Where the events go. Each callback has its own checkpoint; one never waits for another." });
 
 /** The spec as a local manifest may have it: `database` may be left out when the URL is given otherwise. */
 export const specSchema = z

@@ -5,7 +5,7 @@
 -- What became visible since the snapshot `seen`, lowest ids first, with the snapshot of this read in
 -- every row. One row of nulls beside the snapshot when there is nothing. A single statement, so that
 -- rows and snapshot belong together. Row images over deferred_bytes are left out.
-create function @schema@.read_fresh(seen pg_snapshot, row_limit integer, deferred_bytes integer)
+create or replace function @schema@.read_fresh(seen pg_snapshot, row_limit integer, deferred_bytes integer)
   returns table (
     snapshot text, id bigint, xid xid8, at json, operation "char", schema_name text, table_name text,
     key text, old_key text, old text, new text, context text, bytes integer)
@@ -43,7 +43,7 @@ $$;
 
 -- The events of the window (seen, ahead] with ids above `after` up to `last`. The conditions on xid
 -- are written so that no index serves them: the one on ids has to.
-create function @schema@.read_slice(
+create or replace function @schema@.read_slice(
     seen pg_snapshot, ahead pg_snapshot, after bigint, last bigint, deferred_bytes integer)
   returns table (
     snapshot text, id bigint, xid xid8, at json, operation "char", schema_name text, table_name text,
@@ -74,7 +74,7 @@ end
 $$;
 
 -- How much a callback has before it: counted exactly up to count_limit.
-create function @schema@.pending_events(callback_name text, count_limit integer)
+create or replace function @schema@.pending_events(callback_name text, count_limit integer)
   returns table (counted bigint, first_id bigint, oldest timestamptz)
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -107,7 +107,7 @@ end
 $$;
 
 -- Whether some callback has not got every row of a segment.
-create function @schema@.segment_is_needed(segment_number smallint)
+create or replace function @schema@.segment_is_needed(segment_number smallint)
   returns boolean
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -132,5 +132,3 @@ begin
   return false;
 end
 $$;
-
-revoke all on all functions in schema @schema@ from public;

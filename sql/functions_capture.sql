@@ -1,0 +1,117 @@
+-- The trigger functions that capture changes. A build replaces them whenever this file or the functions
+-- in the database differ. `@schema@` stands for the quoted schema name, `@channel@` for the literal of
+-- the wake-up channel and `@lock@` for the two integers of the wake-up lock.
+
+-- The key of a row as JSON array text; null when the table has no key, or a key column was renamed
+-- or dropped after the build: a write must not fail for that.
+create or replace function @schema@.key_of(image json, columns text[]) returns text
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select case when count(*) > 0 and count(*) = count(image -> name)
+    then '[' || string_agg((image -> name)::text, ',' order by position) || ']' end
+  from unnest(columns) with ordinality as key_column (name, position)
+$$;
+
+-- One function an operation, shared by all tables; a trigger passes the names of its key columns.
+-- Statement-level with transition tables: one call for any number of rows. row_to_json follows
+-- columns that come and go without a new build. `offset 0` keeps the planner from evaluating the row
+-- image twice; `n.*`, not `n`, because a column may be called n.
+--
+-- Each ends by waking a sleeping worker. A worker that sleeps holds the lock exclusively; while it
+-- is awake the shared lock is granted and nothing is sent, so that the lock which NOTIFY takes at
+-- commit is not touched under load.
+create or replace function @schema@.capture_insert() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  current_segment smallint := (select last_value from @schema@.outbox_segment);
+  transaction_context text := json_build_object(
+    'session_user', session_user, 'application_name', current_setting('application_name'));
+begin
+  insert into @schema@.outbox (segment, operation, schema_name, table_name, key, new, context)
+  select current_segment, 'I', tg_table_schema, tg_table_name,
+    case tg_nargs when 1 then '[' || (new_row.image -> tg_argv[0]) || ']'
+      else @schema@.key_of(new_row.image, tg_argv) end,
+    new_row.image, transaction_context
+  from (select row_to_json(n.*) as image from pgevents_new as n offset 0) as new_row;
+  if found and not pg_try_advisory_xact_lock_shared(@lock@) then
+    perform pg_notify(@channel@, '');
+  end if;
+  return null;
+end
+$$;
+
+-- Pairs old and new rows by their position in the transition tables, which PostgreSQL fills side by
+-- side. Nested loops are off because a plan cached for one row would be quadratic for many.
+create or replace function @schema@.capture_update() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  set enable_nestloop = off
+as $$
+declare
+  current_segment smallint := (select last_value from @schema@.outbox_segment);
+  transaction_context text := json_build_object(
+    'session_user', session_user, 'application_name', current_setting('application_name'));
+begin
+  insert into @schema@.outbox (segment, operation, schema_name, table_name, key, old_key, old, new, context)
+  select current_segment, 'U', tg_table_schema, tg_table_name,
+    pair.new_key, nullif(pair.old_key, pair.new_key), pair.old_image, pair.new_image, transaction_context
+  from (
+    select
+      old_row.image as old_image, new_row.image as new_image,
+      case tg_nargs when 1 then '[' || (old_row.image -> tg_argv[0]) || ']'
+        else @schema@.key_of(old_row.image, tg_argv) end as old_key,
+      case tg_nargs when 1 then '[' || (new_row.image -> tg_argv[0]) || ']'
+        else @schema@.key_of(new_row.image, tg_argv) end as new_key
+    from (select row_number() over () as position, row_to_json(o.*) as image from pgevents_old as o) as old_row
+    join (select row_number() over () as position, row_to_json(n.*) as image from pgevents_new as n) as new_row
+      using (position)
+    order by position
+    offset 0
+  ) as pair;
+  if found and not pg_try_advisory_xact_lock_shared(@lock@) then
+    perform pg_notify(@channel@, '');
+  end if;
+  return null;
+end
+$$;
+
+create or replace function @schema@.capture_delete() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  current_segment smallint := (select last_value from @schema@.outbox_segment);
+  transaction_context text := json_build_object(
+    'session_user', session_user, 'application_name', current_setting('application_name'));
+begin
+  insert into @schema@.outbox (segment, operation, schema_name, table_name, key, old, context)
+  select current_segment, 'D', tg_table_schema, tg_table_name,
+    case tg_nargs when 1 then '[' || (old_row.image -> tg_argv[0]) || ']'
+      else @schema@.key_of(old_row.image, tg_argv) end,
+    old_row.image, transaction_context
+  from (select row_to_json(o.*) as image from pgevents_old as o offset 0) as old_row;
+  if found and not pg_try_advisory_xact_lock_shared(@lock@) then
+    perform pg_notify(@channel@, '');
+  end if;
+  return null;
+end
+$$;
+
+create or replace function @schema@.capture_truncate() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into @schema@.outbox (segment, operation, schema_name, table_name, context)
+  select last_value, 'T', tg_table_schema, tg_table_name, json_build_object(
+    'session_user', session_user, 'application_name', current_setting('application_name'))
+  from @schema@.outbox_segment;
+  if not pg_try_advisory_xact_lock_shared(@lock@) then
+    perform pg_notify(@channel@, '');
+  end if;
+  return null;
+end
+$$;

@@ -1,0 +1,85 @@
+/**
+ * What has to be done so that the database is as the spec wants it: set arithmetic over the catalog
+ * and the plan. Actions are data; `ddl.ts` writes them as SQL and `src/postgres/apply.ts` runs them.
+ * Triggers that do not call our functions are never touched.
+ */
+import type { Operation } from "../api/capture.ts";
+import type { DesiredTable, ObservedCatalog, ObservedRelation, TableName } from "./model.ts";
+import { tableText } from "./model.ts";
+
+export type CaptureAction =
+  | { readonly kind: "InstallSchema"; readonly id: string; readonly owner: string }
+  | { readonly kind: "Migrate"; readonly id: string; readonly version: number }
+  | { readonly kind: "ReplaceFunctions"; readonly id: string; readonly hash: string }
+  | { readonly kind: "AddCallback"; readonly id: string; readonly callback: string }
+  | { readonly kind: "SetTriggers"; readonly id: string; readonly table: TableName; readonly key: readonly string[]; readonly create: readonly Operation[]; readonly drop: readonly string[] }
+  | { readonly kind: "RemoveCallback"; readonly id: string; readonly callback: string }
+  | { readonly kind: "RecordBuild"; readonly id: string; readonly specHash: string; readonly version: string; readonly epoch: number | null };
+
+export interface DesiredCapture {
+  readonly owner: string;
+  readonly tables: readonly DesiredTable[];
+  readonly callbacks: readonly string[];
+  /** Versions of the files of sql/, in order. */
+  readonly migrations: readonly number[];
+  /** Fingerprint of the function files. */
+  readonly functionsHash: string;
+  readonly specHash: string;
+  readonly version: string;
+  /** The builder's epoch, when it has one: a lower one than the recorded is refused before. */
+  readonly epoch: number | null;
+}
+
+export interface CaptureDiff {
+  /** In the order they have to run. */
+  readonly actions: readonly CaptureAction[];
+  /** Tables that need nothing. */
+  readonly kept: number;
+}
+
+export function diffCapture(desired: DesiredCapture, observed: ObservedCatalog): CaptureDiff {
+  const { installation } = observed;
+  const applied = new Set(installation?.migrations ?? []);
+  const relations = new Map(observed.relations.map((relation) => [tableText(relation), relation]));
+  const wanted = new Map(desired.tables.map((table) => [tableText(table), table]));
+  const tableActions = [...relations.values()].flatMap((relation) => {
+    return setTriggers(relation, wanted.get(tableText(relation))?.operations ?? []);
+  });
+  const known = installation?.callbacks ?? [];
+  const actions: CaptureAction[] = [];
+  if (installation === null) actions.push({ kind: "InstallSchema", id: "install", owner: desired.owner });
+  for (const version of desired.migrations) {
+    if (!applied.has(version)) actions.push({ kind: "Migrate", id: `migrate:${version}`, version });
+  }
+  if (installation?.functionsHash !== desired.functionsHash) {
+    actions.push({ kind: "ReplaceFunctions", id: "functions", hash: desired.functionsHash });
+  }
+  // A callback's position must be older than the first event of a trigger that is made for it.
+  for (const callback of desired.callbacks.filter((name) => !known.includes(name))) {
+    actions.push({ kind: "AddCallback", id: `callback:${callback}`, callback });
+  }
+  actions.push(...tableActions);
+  for (const callback of known.filter((name) => !desired.callbacks.includes(name))) {
+    actions.push({ kind: "RemoveCallback", id: `callback:${callback}`, callback });
+  }
+  if (!isRecorded(desired, installation)) {
+    const { specHash, version, epoch } = desired;
+    actions.push({ kind: "RecordBuild", id: "record", specHash, version, epoch });
+  }
+  return { actions, kept: desired.tables.length - tableActions.filter(({ table }) => wanted.has(tableText(table))).length };
+}
+
+function setTriggers(relation: ObservedRelation, operations: readonly Operation[]) {
+  const current = relation.triggers.filter((trigger) => trigger.current && trigger.operation !== null && operations.includes(trigger.operation));
+  const create = operations.filter((operation) => !current.some((trigger) => trigger.operation === operation));
+  const drop = relation.triggers.filter((trigger) => !current.includes(trigger)).map(({ name }) => name);
+  if (create.length === 0 && drop.length === 0) return [];
+  const table = { schema: relation.schema, name: relation.name };
+  return [{ kind: "SetTriggers" as const, id: `table:${tableText(table)}`, table, key: relation.key, create, drop }];
+}
+
+function isRecorded(desired: DesiredCapture, installation: ObservedCatalog["installation"]): boolean {
+  if (installation === null) return false;
+  const epoch = desired.epoch === null || Number(installation.epoch) === desired.epoch;
+  return epoch && installation.specHash === desired.specHash && installation.version === desired.version;
+}

@@ -1,0 +1,13 @@
+import { createHash } from "node:crypto";
+import type { CaptureSpec } from "../api/capture.ts";
+
+/** Fingerprint of what a build makes: 16 hex digits. Settings that only the worker reads do not count. */
+export function captureFingerprint(capture: CaptureSpec, callbacks: readonly string[]): string {
+  const { schemaName, tables } = capture;
+  return digest(JSON.stringify({ schemaName, tables: tables ?? null, callbacks: [...callbacks].sort() }));
+}
+
+/** Fingerprint of a text: 16 hex digits. */
+export function digest(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 16);
+}

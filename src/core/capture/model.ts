@@ -1,0 +1,67 @@
+/** What a build compares: relations and triggers as the catalog has them, and as the spec wants them. */
+import type { Operation } from "../api/capture.ts";
+
+export interface TableName {
+  readonly schema: string;
+  readonly name: string;
+}
+
+/** A trigger that calls one of our functions, whatever its name. */
+export interface ObservedTrigger {
+  readonly name: string;
+  readonly operation: Operation | null;
+  /** It is what a build would create now: name, events, key columns, enabled. */
+  readonly current: boolean;
+}
+
+export interface ObservedRelation extends TableName {
+  /** pg_class.relkind: r ordinary, p partitioned, v view, m materialized view, f foreign. */
+  readonly kind: string;
+  readonly isPartition: boolean;
+  /** Columns of the primary key, in key order; empty without one. */
+  readonly key: readonly string[];
+  readonly triggers: readonly ObservedTrigger[];
+}
+
+export interface ObservedInstallation {
+  readonly installationId: string;
+  readonly owner: string;
+  readonly epoch: string;
+  readonly specHash: string | null;
+  readonly version: string | null;
+  readonly migrations: readonly number[];
+  readonly callbacks: readonly string[];
+  /** Every function is there, came from the same source text, and was not changed since. */
+  readonly functionsHash: string | null;
+}
+
+export interface ObservedCatalog {
+  readonly serverVersion: string;
+  readonly serverVersionNumber: number;
+  readonly readOnly: boolean;
+  /** The capture schema exists, ours or not. */
+  readonly schemaExists: boolean;
+  readonly installation: ObservedInstallation | null;
+  readonly relations: readonly ObservedRelation[];
+}
+
+/** A table with the operations that its triggers must capture. */
+export interface DesiredTable extends TableName {
+  readonly operations: readonly Operation[];
+}
+
+/** Why a table of the spec is not captured. A reason of core/api/conditions.ts. */
+export interface TableFailure {
+  readonly table: string;
+  readonly reason: "TableNotFound" | "TableNotSupported" | "PermissionDenied" | "LockTimeout" | "BuildFailed";
+  readonly message: string;
+}
+
+/** Something the user should know that does not stop the build. */
+export interface Finding {
+  readonly message: string;
+}
+
+export function tableText({ schema, name }: TableName): string {
+  return `${schema}.${name}`;
+}

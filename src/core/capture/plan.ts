@@ -1,0 +1,62 @@
+/** Which tables the spec asks for, among the relations that exist. Pure. */
+import type { CaptureSpec, TableSpec } from "../api/capture.ts";
+import { OPERATIONS } from "../api/capture.ts";
+import { type DesiredTable, type Finding, type ObservedRelation, type TableFailure, tableText } from "./model.ts";
+
+export interface CapturePlan {
+  readonly tables: readonly DesiredTable[];
+  readonly failures: readonly TableFailure[];
+  readonly findings: readonly Finding[];
+}
+
+/** @param relations all relations of schemas that are neither PostgreSQL's nor pg-events' own */
+export function planCapture(spec: CaptureSpec, relations: readonly ObservedRelation[]): CapturePlan {
+  const entries = spec.tables ?? [...new Set(relations.map(({ schema }) => schema))].map(wholeSchema);
+  const tables: DesiredTable[] = [];
+  const skipped = new Map<string, number>();
+  for (const relation of relations) {
+    const entry = entryFor(entries, relation);
+    if (entry === undefined) continue;
+    const obstacle = obstacleOf(relation);
+    if (obstacle === null) tables.push({ schema: relation.schema, name: relation.name, operations: entry.operations });
+    else if (entry.name === "*") skipped.set(obstacle, (skipped.get(obstacle) ?? 0) + 1);
+  }
+  return {
+    tables,
+    failures: entries.flatMap((entry) => failureOf(entry, relations)),
+    findings: [...skipped].map(([obstacle, count]) => ({ message: `${count} skipped under '*': ${obstacle}.` })),
+  };
+}
+
+function wholeSchema(schema: string): TableSpec {
+  return { schema, name: "*", operations: [...OPERATIONS] };
+}
+
+/** An entry with the table's name wins over '*'. */
+function entryFor(entries: readonly TableSpec[], relation: ObservedRelation): TableSpec | undefined {
+  const ofSchema = entries.filter(({ schema }) => schema === relation.schema);
+  return (
+    ofSchema.find(({ name }) => name === relation.name && name !== "*") ??
+    ofSchema.find(({ name, exclude }) => name === "*" && exclude?.includes(relation.name) !== true)
+  );
+}
+
+/** Why a relation cannot be captured; null when it can. */
+function obstacleOf({ kind, isPartition }: ObservedRelation): string | null {
+  if (kind === "p" || isPartition) return "partitioned tables and partitions are not supported yet";
+  if (kind === "v" || kind === "m") return "views hold no rows of their own; capture the tables behind them";
+  if (kind === "f") return "foreign tables change elsewhere; capture them in their own database";
+  return null;
+}
+
+function failureOf(entry: TableSpec, relations: readonly ObservedRelation[]): TableFailure[] {
+  if (entry.name === "*") return [];
+  const table = tableText(entry);
+  const relation = relations.find(({ schema, name }) => schema === entry.schema && name === entry.name);
+  if (relation === undefined) {
+    const message = `Table ${table} does not exist; it is captured as soon as it does.`;
+    return [{ table, reason: "TableNotFound", message }];
+  }
+  const obstacle = obstacleOf(relation);
+  return obstacle === null ? [] : [{ table, reason: "TableNotSupported", message: `${table}: ${obstacle}.` }];
+}

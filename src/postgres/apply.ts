@@ -1,0 +1,97 @@
+/**
+ * Runs the actions of a build. Each table is a short transaction of its own under `lock_timeout`, tried
+ * a few times with jitter, so that no writer waits behind a build for longer than that; a table that
+ * fails is reported and does not stop the others. Everything else is one transaction an action.
+ */
+import type pg from "pg";
+import { type SqlSources, statementsFor } from "../core/capture/ddl.ts";
+import type { CaptureAction } from "../core/capture/diff.ts";
+import { type TableFailure, tableText } from "../core/capture/model.ts";
+import type { CaptureNames } from "../core/capture/names.ts";
+import { PgEventsError } from "../core/errors.ts";
+import type { DatabaseSettings } from "../core/settings/database.ts";
+import { databaseError } from "./connect.ts";
+
+/** Attempts for one table when others hold its lock, or lock in another order. */
+const TABLE_ATTEMPTS = 3;
+const LOCK_STATES = ["55P03", "40P01"];
+/** Milliseconds between those attempts at most, so that who waited behind us gets through. */
+const LOCK_PAUSE_MS = 500;
+
+export interface ApplyContext {
+  readonly client: pg.Client;
+  readonly names: CaptureNames;
+  readonly sources: SqlSources;
+  readonly settings: DatabaseSettings;
+  readonly signal: AbortSignal | undefined;
+  readonly onAction: (action: CaptureAction) => void;
+}
+
+/**
+ * @returns the tables that failed
+ * @throws PgEventsError when an action that is not about one table fails; what ran before stays
+ */
+export async function applyActions(context: ApplyContext, actions: readonly CaptureAction[]): Promise<TableFailure[]> {
+  const failures: TableFailure[] = [];
+  const setup = actions.filter(({ kind }) => isSetup(kind));
+  if (setup.length > 0) {
+    await inTransaction(context, setup.flatMap((action) => statementsFor(action, context.names, context.sources)));
+    setup.forEach(context.onAction);
+  }
+  for (const action of actions) {
+    if (isSetup(action.kind)) continue;
+    if (context.signal?.aborted) throw new PgEventsError("PGE_ABORTED", "The build was stopped.", { disposition: "retry" });
+    const statements = statementsFor(action, context.names, context.sources);
+    const failure = action.kind === "SetTriggers" ? await setTriggers(context, action, statements) : null;
+    if (action.kind !== "SetTriggers") await inTransaction(context, statements);
+    if (failure === null) context.onAction(action);
+    else failures.push(failure);
+  }
+  return failures;
+}
+
+/** The actions that make the schema and its functions: all of them, or none. */
+function isSetup(kind: CaptureAction["kind"]): boolean {
+  return kind === "InstallSchema" || kind === "Migrate" || kind === "ReplaceFunctions";
+}
+
+async function setTriggers(
+  context: ApplyContext,
+  action: Extract<CaptureAction, { kind: "SetTriggers" }>,
+  statements: readonly string[],
+): Promise<TableFailure | null> {
+  const table = tableText(action.table);
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await inTransaction(context, statements);
+      return null;
+    } catch (error) {
+      const known = databaseError(error, context.settings);
+      const { code } = (known.cause ?? {}) as { code?: string };
+      if (code === undefined || !/^[0-9A-Z]{5}$/.test(code) || /^(08|57P)/.test(code)) throw known; // the connection
+      if (LOCK_STATES.includes(code) && attempt < TABLE_ATTEMPTS) {
+        await new Promise((resolve) => setTimeout(resolve, LOCK_PAUSE_MS * Math.random()));
+        continue;
+      }
+      return { table, reason: tableReason(known), message: `${table}: ${known.message}` };
+    }
+  }
+}
+
+function tableReason(error: PgEventsError): TableFailure["reason"] {
+  return error.reason === "PermissionDenied" || error.reason === "LockTimeout" ? error.reason : "BuildFailed";
+}
+
+async function inTransaction({ client, settings }: ApplyContext, statements: readonly string[]): Promise<void> {
+  await client.query("begin");
+  try {
+    await client.query(
+      `set local lock_timeout = '${settings.lockTimeoutSeconds}s'; set local statement_timeout = '${settings.statementTimeoutSeconds}s'`,
+    );
+    for (const statement of statements) await client.query(statement);
+    await client.query("commit");
+  } catch (error) {
+    await client.query("rollback").catch(() => undefined);
+    throw databaseError(error, settings);
+  }
+}

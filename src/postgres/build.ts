@@ -1,0 +1,165 @@
+/**
+ * A build: makes the database's capture as the spec wants it, changing only what differs. plan → catalog
+ * → diff → ddl → apply, the same from the command line, the worker and the operator.
+ *
+ * One builder at a time works on a capture schema (an advisory lock); who waits for it looks again
+ * before doing anything. An unchanged database costs the catalog query and no lock.
+ */
+import type pg from "pg";
+import type { CaptureSpec } from "../core/api/capture.ts";
+import { statementsFor } from "../core/capture/ddl.ts";
+import { type CaptureAction, type CaptureDiff, diffCapture } from "../core/capture/diff.ts";
+import { captureFingerprint, digest } from "../core/capture/fingerprint.ts";
+import type { Finding, ObservedCatalog, TableFailure } from "../core/capture/model.ts";
+import { type CaptureNames, captureNames } from "../core/capture/names.ts";
+import { type CapturePlan, planCapture } from "../core/capture/plan.ts";
+import { PgEventsError } from "../core/errors.ts";
+import type { DatabaseSettings } from "../core/settings/database.ts";
+import { applyActions } from "./apply.ts";
+import { readCatalog } from "./catalog.ts";
+import { connectDatabase, databaseError } from "./connect.ts";
+import { sqlSources } from "./sql-files.ts";
+
+const OLDEST_SERVER = 140_000;
+/** Seconds to wait for another build of the same schema. */
+const BUILD_LOCK_SECONDS = 60;
+
+export interface BuildRequest {
+  readonly capture: CaptureSpec;
+  /** Names of the callbacks. */
+  readonly callbacks: readonly string[];
+  /** Who owns the capture: `manifest:<namespace>/<name>` or `kubernetes:<namespace>/<name>/<uid>`. */
+  readonly owner: string;
+  /** Grows with each leader of the operator; a builder with a lower one than the last is refused. */
+  readonly epoch?: number;
+  /** Version of pg-events. */
+  readonly version: string;
+}
+
+export interface BuildOptions {
+  /** plan: look only. */
+  readonly mode: "apply" | "plan";
+  readonly signal?: AbortSignal;
+  /** Told after each action that was applied. */
+  readonly onAction?: (action: CaptureAction) => void;
+}
+
+export interface BuildReport {
+  /** Something was changed, or in mode `plan` would be. */
+  readonly changed: boolean;
+  readonly actions: readonly CaptureAction[];
+  /** The SQL of the actions, a transaction each. */
+  readonly sql: readonly string[];
+  readonly failures: readonly TableFailure[];
+  readonly findings: readonly Finding[];
+  /** Tables captured now. */
+  readonly tables: number;
+  readonly serverVersion: string;
+  readonly specHash: string;
+}
+
+/** @throws PgEventsError whose `reason` is a condition reason */
+export async function buildCapture(settings: DatabaseSettings, request: BuildRequest, options: BuildOptions): Promise<BuildReport> {
+  const client = await connectDatabase(settings, "build");
+  const stop = () => void client.end().catch(() => undefined);
+  options.signal?.addEventListener("abort", stop, { once: true });
+  try {
+    return await build(client, settings, request, options);
+  } catch (error) {
+    throw databaseError(error, settings);
+  } finally {
+    options.signal?.removeEventListener("abort", stop);
+    await client.end().catch(() => undefined);
+  }
+}
+
+async function build(client: pg.Client, settings: DatabaseSettings, request: BuildRequest, options: BuildOptions): Promise<BuildReport> {
+  const names = captureNames(request.capture.schemaName);
+  const look = async () => {
+    const catalog = await readCatalog(client, names);
+    refuse(catalog, request, names);
+    const plan = planCapture(request.capture, catalog.relations);
+    return { catalog, plan, diff: diffCapture(desired(request, plan), catalog) };
+  };
+  const first = await look();
+  if (first.diff.actions.length === 0 || options.mode === "plan") return report(first, names, request, []);
+  await lockBuild(client, names);
+  const found = await look(); // another build may have done it meanwhile
+  const failures = await applyActions(
+    { client, names, sources: sqlSources(), settings, signal: options.signal, onAction: options.onAction ?? (() => undefined) },
+    found.diff.actions,
+  );
+  return report(found, names, request, failures);
+}
+
+async function lockBuild(client: pg.Client, names: CaptureNames): Promise<void> {
+  await client.query(`set lock_timeout = '${BUILD_LOCK_SECONDS}s'`);
+  await client.query("select pg_advisory_lock($1, $2)", [...names.buildLock]); // ends with the session
+}
+
+function desired(request: BuildRequest, plan: CapturePlan) {
+  const sources = sqlSources();
+  return {
+    owner: request.owner,
+    tables: plan.tables,
+    callbacks: request.callbacks,
+    migrations: [...sources.migrations.keys()],
+    functionsHash: digest(sources.functions),
+    specHash: captureFingerprint(request.capture, request.callbacks),
+    version: request.version,
+    epoch: request.epoch ?? null,
+  };
+}
+
+/** What must be right before anything is changed. */
+function refuse(catalog: ObservedCatalog, request: BuildRequest, names: CaptureNames): void {
+  const { installation } = catalog;
+  if (catalog.serverVersionNumber < OLDEST_SERVER) {
+    throw new PgEventsError("PGE_SERVER_TOO_OLD", `PostgreSQL ${catalog.serverVersion} is too old; 14 is the oldest supported.`, {
+      reason: "UnsupportedServer",
+    });
+  }
+  if (catalog.readOnly) {
+    throw new PgEventsError("PGE_DATABASE_READ_ONLY", "The server is a replica or read-only.", {
+      reason: "DatabaseReadOnly",
+      remedy: "Connect to the primary.",
+      disposition: "retry",
+    });
+  }
+  if (installation === null && catalog.schemaExists && !request.capture.schemaName.startsWith("pgevents")) {
+    throw new PgEventsError("PGE_SCHEMA_IN_USE", `Schema ${names.schemaName} exists and is not a capture schema.`, {
+      reason: "OwnershipConflict",
+      remedy: "Choose another spec.capture.schemaName, or drop the schema.",
+    });
+  }
+  if (installation !== null && installation.owner !== request.owner) {
+    throw new PgEventsError("PGE_OWNERSHIP_CONFLICT", `Schema ${names.schemaName} of this database belongs to ${installation.owner}, not to ${request.owner}.`, {
+      reason: "OwnershipConflict",
+      remedy: "Give this source a spec.capture.schemaName of its own, or remove the other one first.",
+      disposition: "retry",
+    });
+  }
+  if (installation !== null && request.epoch !== undefined && request.epoch < Number(installation.epoch)) {
+    throw new PgEventsError("PGE_STALE_BUILDER", "A newer operator has built since; this one must not.", { disposition: "retry" });
+  }
+}
+
+function report(
+  found: { catalog: ObservedCatalog; plan: CapturePlan; diff: CaptureDiff },
+  names: CaptureNames,
+  request: BuildRequest,
+  applyFailures: readonly TableFailure[],
+): BuildReport {
+  const { catalog, plan, diff } = found;
+  const sources = sqlSources();
+  return {
+    changed: diff.actions.length > 0,
+    actions: diff.actions,
+    sql: diff.actions.map((action) => `begin;\n${statementsFor(action, names, sources).join(";\n")};\ncommit;`),
+    failures: [...plan.failures, ...applyFailures],
+    findings: plan.findings,
+    tables: plan.tables.length - applyFailures.length,
+    serverVersion: catalog.serverVersion,
+    specHash: captureFingerprint(request.capture, request.callbacks),
+  };
+}

@@ -1,0 +1,64 @@
+/** Removes capture without a trace: the triggers, table by table, then the schema. */
+import type pg from "pg";
+import { type CaptureNames, captureNames } from "../core/capture/names.ts";
+import { qualified, ident } from "../core/capture/quote.ts";
+import { PgEventsError } from "../core/errors.ts";
+import type { DatabaseSettings } from "../core/settings/database.ts";
+import { readCatalog } from "./catalog.ts";
+import { connectDatabase, databaseError } from "./connect.ts";
+
+/** Rounds over the tables that others had locked. */
+const ROUNDS = 5;
+
+export interface RemovalReport {
+  /** False: there was nothing of ours. */
+  readonly removed: boolean;
+  readonly tables: number;
+}
+
+/**
+ * @param owner only the owner's capture is removed
+ * @throws PgEventsError PGE_OWNERSHIP_CONFLICT, LockTimeout and connection errors; running it again goes on
+ */
+export async function removeCapture(settings: DatabaseSettings, request: { schemaName: string; owner: string }): Promise<RemovalReport> {
+  const client = await connectDatabase(settings, "build");
+  try {
+    return await remove(client, settings, captureNames(request.schemaName), request.owner);
+  } catch (error) {
+    throw databaseError(error, settings);
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+async function remove(client: pg.Client, settings: DatabaseSettings, names: CaptureNames, owner: string): Promise<RemovalReport> {
+  await client.query(`set lock_timeout = '60s'`);
+  await client.query("select pg_advisory_lock($1, $2)", [...names.buildLock]);
+  const { installation, relations } = await readCatalog(client, names);
+  if (installation === null) return { removed: false, tables: 0 };
+  if (installation.owner !== owner) {
+    throw new PgEventsError("PGE_OWNERSHIP_CONFLICT", `Schema ${names.schemaName} belongs to ${installation.owner}, not to ${owner}; nothing was removed.`, {
+      reason: "OwnershipConflict",
+    });
+  }
+  await client.query(`set lock_timeout = '${settings.lockTimeoutSeconds}s'`);
+  const captured = relations.filter(({ triggers }) => triggers.length > 0);
+  for (const { schema, name, triggers } of captured) {
+    const drops = triggers.map((trigger) => `drop trigger if exists ${ident(trigger.name)} on ${qualified(schema, name)}`);
+    await retryLocked(() => client.query(drops.join("; ")));
+  }
+  await retryLocked(() => client.query(`drop schema ${names.schema} cascade`));
+  return { removed: true, tables: captured.length };
+}
+
+async function retryLocked(run: () => Promise<unknown>): Promise<void> {
+  for (let round = 1; ; round += 1) {
+    try {
+      await run();
+      return;
+    } catch (error) {
+      if ((error as { code?: string }).code !== "55P03" || round === ROUNDS) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 500 * Math.random()));
+    }
+  }
+}

@@ -1,0 +1,33 @@
+/** A digest of what a build looks at in the catalog; cheap enough to ask for every few seconds. */
+import type { Pool } from "pg";
+
+/**
+ * Changes when a table is created, renamed or dropped, when its columns or primary key change, or when
+ * a trigger on it is dropped, disabled or replaced.
+ */
+export async function schemaFingerprint(pool: Pool): Promise<string> {
+  const { rows } = await pool.query<{ fingerprint: string }>(FINGERPRINT_QUERY);
+  return rows[0]?.fingerprint ?? "";
+}
+
+const FINGERPRINT_QUERY = `
+  select md5(
+    coalesce((
+      select string_agg(concat_ws(' ', relation.oid, relname, relnamespace, relkind, columns.digest, keys.digest, triggers.digest), ',' order by relation.oid)
+      from pg_catalog.pg_class as relation
+      left join lateral (
+        select string_agg(concat_ws(' ', attnum, attname, atttypid, attisdropped), ',' order by attnum) as digest
+        from pg_catalog.pg_attribute where attrelid = relation.oid and attnum > 0
+      ) as columns on true
+      left join lateral (
+        select string_agg(indkey::text, ',') as digest from pg_catalog.pg_index where indrelid = relation.oid and indisprimary
+      ) as keys on true
+      left join lateral (
+        select string_agg(concat_ws(' ', oid, tgname, tgenabled, tgfoid, encode(tgargs, 'hex')), ',' order by oid) as digest
+        from pg_catalog.pg_trigger where tgrelid = relation.oid and not tgisinternal
+      ) as triggers on true
+      where relkind in ('r', 'p') and relpersistence <> 't'
+        and relnamespace not in (
+          select oid from pg_catalog.pg_namespace where nspname = 'information_schema' or nspname ~ '^pg_')
+    ), '')
+  ) as fingerprint`;

@@ -62,7 +62,7 @@ const relationsQuery = (names: CaptureNames) => `
   cross join lateral (
     select
       coalesce(json_agg(attname order by position), '[]') as names,
-      coalesce(string_agg(quote_literal(attname), ', ' order by position), '') as literals
+      coalesce(string_agg('''' || replace(attname, '''', '''''') || '''', ', ' order by position), '') as literals
     from pg_index
     cross join unnest(indkey) with ordinality as key_column (number, position)
     join pg_attribute on attrelid = indrelid and attnum = key_column.number

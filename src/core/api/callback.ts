@@ -43,8 +43,8 @@ const header = withRules(
       .max(4096)
       .regex(/^[\t\x20-\x7e]*$/, "must hold printable ASCII characters only")
       .optional()
-      .meta({ description: "Value that is no secret." }),
-    secretKeyRef: secretKeyRef("Secret whose value is sent.").optional(),
+      .meta({ description: "Value that is no secret; or set `secretKeyRef`. Default: none." }),
+    secretKeyRef: secretKeyRef("Secret whose value is sent; or set `value`. Default: none.").optional(),
   }),
   [
     {
@@ -78,7 +78,7 @@ const http = z
       .meta({ description: "Headers added to every request. Default: none." }),
     tls: z
       .strictObject({
-        caSecretRef: secretKeyRef("Certificate authorities (PEM) to trust instead of the system's.", "ca.crt").optional(),
+        caSecretRef: secretKeyRef("Certificate authorities (PEM) to trust. Default: the system's.", "ca.crt").optional(),
       })
       .optional()
       .meta({ description: "Transport security of https requests. Default: the system's authorities." }),

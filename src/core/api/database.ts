@@ -32,13 +32,13 @@ const tls = withRules(
       .min(1)
       .max(253)
       .optional()
-      .meta({ description: "Host name the certificate must carry, when it is not the host connected to." }),
+      .meta({ description: "Host name the certificate must carry. Default: the host connected to." }),
     caSecretRef: secretKeyRef(
-      "Certificate authorities (PEM) to trust instead of the system's.",
+      "Certificate authorities (PEM) to trust. Default: the system's.",
       "ca.crt",
     ).optional(),
     clientCertSecretRef: secretRef(
-      "Secret of type kubernetes.io/tls (keys tls.crt and tls.key) to log in with.",
+      "Secret of type kubernetes.io/tls (keys tls.crt and tls.key) to log in with. Default: none.",
     ).optional(),
   }),
   [

@@ -5,16 +5,17 @@ const count = (description: string) => z.int().meta({ description });
 const time = (description: string) => z.string().meta({ description, format: "date-time" });
 
 const condition = z.object({
-  type: z.string().max(316),
-  status: z.enum(["True", "False", "Unknown"]),
-  observedGeneration: z.int().min(0).optional(),
+  type: z.string().max(316).meta({ description: "What the condition is about." }),
+  status: z.enum(["True", "False", "Unknown"]).meta({ description: "Whether it holds." }),
+  observedGeneration: z.int().min(0).optional().meta({ description: "Generation of the spec it speaks of." }),
   lastTransitionTime: time("When `status` last changed."),
   reason: z
     .string()
     .min(1)
     .max(1024)
-    .regex(/^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$/),
-  message: z.string().max(32_768),
+    .regex(/^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$/)
+    .meta({ description: "Why, in one word." }),
+  message: z.string().max(32_768).meta({ description: "Why, for a person, and what to do about it." }),
 });
 
 export const statusSchema = z

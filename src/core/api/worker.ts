@@ -38,8 +38,8 @@ export const workerSchema = z
     replicas: integer(0, 32, "Number of worker pods. Default: 1.").default(1),
     resources: z
       .strictObject({
-        requests: mapOf(quantity, "What the scheduler sets aside, by resource.").optional(),
-        limits: mapOf(quantity, "What the container may use at most, by resource.").optional(),
+        requests: mapOf(quantity, "What the scheduler sets aside, by resource. Default: none.").optional(),
+        limits: mapOf(quantity, "What the container may use at most, by resource. Default: none.").optional(),
       })
       .optional()
       .meta({

@@ -1,0 +1,46 @@
+/**
+ * Writes what is made from the source: CRD, chart copy, values, plain manifests, reference pages.
+ *
+ *   node scripts/generate.ts           writes the files
+ *   node scripts/generate.ts --check   writes nothing; exits 1 when a file is not what it should be
+ */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { crdFile, crdTemplate, valuesFile, valuesReference, valuesSchema } from "./generate/chart.ts";
+import { installFile } from "./generate/install.ts";
+import { editorSchema, fieldReference } from "./generate/reference.ts";
+
+const ROOT = join(import.meta.dirname, "..");
+const CHART = "charts/pg-events";
+
+/** In the order in which they are made: the last ones are rendered from the chart. */
+const OUTPUTS: Record<string, () => string> = {
+  "crds/pgevents.dev_pgeventsources.yaml": crdFile,
+  [`${CHART}/templates/crd.yaml`]: crdTemplate,
+  [`${CHART}/values.yaml`]: valuesFile,
+  [`${CHART}/values.schema.json`]: valuesSchema,
+  "docs/reference/pgeventsource.md": fieldReference,
+  "docs/reference/pgeventsource.schema.json": editorSchema,
+  "docs/reference/chart-values.md": valuesReference,
+  "deploy/install.yaml": () => installFile(process.env.HELM ?? "helm", join(ROOT, CHART)),
+};
+
+const check = process.argv.includes("--check");
+const stale = Object.entries(OUTPUTS).filter(([path, make]) => !isCurrent(path, make()));
+if (check && stale.length > 0) {
+  const list = stale.map(([path]) => `  ${path}`).join("\n");
+  console.error(`Not up to date:\n${list}\nRun \`npm run generate\` and commit the result.`);
+  process.exitCode = 1;
+}
+
+/** Compares, and writes unless only a check was asked for. */
+function isCurrent(path: string, text: string): boolean {
+  const file = join(ROOT, path);
+  if (existsSync(file) && readFileSync(file, "utf8") === text) return true;
+  if (!check) {
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, text);
+    console.log(`wrote ${path}`);
+  }
+  return false;
+}

@@ -40,6 +40,8 @@ export interface BuildOptions {
   /** plan: look only. */
   readonly mode: "apply" | "plan";
   readonly signal?: AbortSignal;
+  /** Does nothing unless the last build was made for this fingerprint: a worker of an older spec must not undo a newer one. */
+  readonly onlyIfBuiltFor?: string;
   /** Told after each action that was applied. */
   readonly onAction?: (action: CaptureAction) => void;
 }
@@ -82,6 +84,10 @@ async function build(client: pg.Client, settings: DatabaseSettings, request: Bui
     return { catalog, plan, diff: diffCapture(desired(request, plan), catalog) };
   };
   const first = await look();
+  const specHash = first.catalog.installation?.specHash;
+  if (options.onlyIfBuiltFor !== undefined && specHash !== options.onlyIfBuiltFor) {
+    return { ...report(first, names, request, []), changed: false, actions: [], sql: [] };
+  }
   if (first.diff.actions.length === 0 || options.mode === "plan") return report(first, names, request, []);
   await lockBuild(client, names);
   const found = await look(); // another build may have done it meanwhile

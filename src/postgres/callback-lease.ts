@@ -85,7 +85,8 @@ export class CallbackLeases {
     await this.#pool.query({
       text: `
         update ${this.#table}
-        set holder = null, expires_at = null, holder_pid = null, holder_started = null, state = 'Waiting'
+        set holder = null, expires_at = null, holder_pid = null, holder_started = null,
+          state = case when state = 'Failing' then state else 'Waiting' end
         where name = $1 and term = $2::bigint`,
       values: [callback, term],
     });

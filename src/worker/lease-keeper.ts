@@ -6,6 +6,7 @@
  * sending TRUST_MARGIN_MS before that, measured on this machine's monotonic clock, so that a process
  * that was frozen or cut off does not send beside its successor.
  */
+import { describeError } from "../core/errors.ts";
 import type { AcquiredLease, CallbackLeases, Holder, HolderSession } from "../postgres/callback-lease.ts";
 import type { Logger } from "../runtime/log.ts";
 import { pause } from "./pause.ts";
@@ -92,8 +93,19 @@ export class LeaseKeeper {
     if (wanted.length === 0) return;
     const sentMs = performance.now();
     for (const lease of await this.#options.leases.acquire(wanted, this.#holder())) {
-      this.#options.log.info({ callback: lease.callback, term: lease.term }, "relaying callback");
-      this.#relays.set(lease.callback, this.#options.startRelay(lease, trustedUntil(sentMs)));
+      await this.#start(lease, trustedUntil(sentMs));
+    }
+  }
+
+  async #start(lease: AcquiredLease, trustedUntilMs: number): Promise<void> {
+    const { leases, log, startRelay } = this.#options;
+    try {
+      this.#relays.set(lease.callback, startRelay(lease, trustedUntilMs));
+      log.info({ callback: lease.callback, term: lease.term }, "relaying callback");
+    } catch (error) {
+      log.error({ callback: lease.callback, error: describeError(error) }, "callback cannot be relayed, trying again");
+      await leases.setState(lease.callback, lease.term, "Failing", describeError(error));
+      await leases.release(lease.callback, lease.term);
     }
   }
 

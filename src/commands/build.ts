@@ -1,0 +1,63 @@
+import { Command } from "commander";
+import { type BuildReport, buildCapture } from "../postgres/build.ts";
+import { removeCapture } from "../postgres/removal.ts";
+import { VERSION } from "../version.ts";
+import { type DatabaseOptions, databaseOf, ownerOf, readManifest } from "./manifest.ts";
+
+/** Exit code of `--check` when the database is not as the manifest wants it. */
+const DIFFERS = 3;
+
+interface BuildFlags extends DatabaseOptions {
+  readonly manifest: string;
+  readonly dryRun?: true;
+  readonly check?: true;
+  readonly uninstall?: true;
+}
+
+export function buildCommand(): Command {
+  return new Command("build")
+    .description("Make the database's capture match a manifest. Running it again changes nothing.")
+    .requiredOption("-f, --manifest <file>", "YAML file with a PgEventSource")
+    .option("--database-url <url>", "postgres:// URL (environment: PG_EVENTS_DATABASE_URL)")
+    .option("--secrets <directory>", "files <secret>/<key> for the Secrets that the manifest names")
+    .option("--dry-run", "print the SQL and change nothing")
+    .option("--check", `exit with ${DIFFERS} if something differs, and change nothing`)
+    .option("--uninstall", "remove capture from the database without a trace")
+    .action(run);
+}
+
+async function run(flags: BuildFlags): Promise<void> {
+  const source = readManifest(flags.manifest);
+  const settings = databaseOf(source, flags);
+  const owner = ownerOf(source);
+  const { capture, callbacks } = source.spec;
+  if (flags.uninstall) {
+    const { removed, tables } = await removeCapture(settings, { schemaName: capture.schemaName, owner });
+    print(removed ? `Removed capture of ${count(tables, "table")} and schema ${capture.schemaName}.` : "Nothing to remove.");
+    return;
+  }
+  const request = { capture, callbacks: callbacks.map(({ name }) => name), owner, version: VERSION };
+  const planOnly = flags.dryRun || flags.check;
+  const report = await buildCapture(settings, request, { mode: planOnly ? "plan" : "apply" });
+  if (flags.dryRun) print(report.sql.length === 0 ? "-- nothing to do" : report.sql.join("\n\n"));
+  else describe(report, flags.check === true);
+  if (flags.check && (report.changed || report.failures.length > 0)) process.exitCode = DIFFERS;
+  else if (!flags.dryRun && report.failures.length > 0) process.exitCode = 1;
+}
+
+function describe(report: BuildReport, checking: boolean): void {
+  for (const { message } of report.findings) print(`note: ${message}`);
+  for (const { reason, message } of report.failures) process.stderr.write(`${reason}: ${message}\n`);
+  const state = `${count(report.tables, "table")} captured, PostgreSQL ${report.serverVersion}`;
+  if (!report.changed) return print(`Nothing changed: ${state}.`);
+  if (checking) return print(`Differs: ${report.actions.map(({ id }) => id).join(", ")}.`);
+  print(`Built (${count(report.actions.length, "action")}): ${state}.`);
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}

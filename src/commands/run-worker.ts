@@ -1,0 +1,60 @@
+/** Puts a worker together from a source and its settings; used by `worker` and by `dev`. */
+import { createTransport } from "../callbacks/registry.ts";
+import type { PgEventSource } from "../core/api/source.ts";
+import { captureFingerprint } from "../core/capture/fingerprint.ts";
+import type { DatabaseSettings, ReadSecret } from "../core/settings/database.ts";
+import { buildCapture } from "../postgres/build.ts";
+import { connectDatabase, createPool } from "../postgres/connect.ts";
+import type { Logger } from "../runtime/log.ts";
+import { VERSION } from "../version.ts";
+import { runWorker, type WorkerHealth } from "../worker/worker.ts";
+import type { Registry } from "prom-client";
+
+export interface WorkerSetup {
+  readonly source: PgEventSource;
+  /** Called for each new connection, so that changed credentials are used. */
+  readonly settings: () => DatabaseSettings;
+  readonly readSecret: ReadSecret;
+  readonly owner: string;
+  readonly allowLoopback: boolean;
+  readonly registry: Registry;
+  readonly log: Logger;
+  readonly drainTimeoutMs: number;
+  readonly onHealth?: (health: WorkerHealth) => void;
+}
+
+/** Connections of the pool: reads and checkpoints of all callbacks share them. */
+const POOL_SIZE = 5;
+
+export function runWorkerWith(setup: WorkerSetup, signal: AbortSignal): Promise<void> {
+  const { source, settings, log } = setup;
+  const { capture } = source.spec;
+  const callbacks = source.spec.callbacks.map(({ name }) => name);
+  const rebuild = async (): Promise<void> => {
+    const request = { capture, callbacks, owner: setup.owner, version: VERSION };
+    const specHash = captureFingerprint(capture, callbacks);
+    const report = await buildCapture(settings(), request, { mode: "apply", onlyIfBuiltFor: specHash });
+    if (report.changed) log.info({ tables: report.tables, actions: report.actions.map(({ id }) => id) }, "schema changed: capture renewed");
+    for (const { table, reason } of report.failures) log.warn({ table, reason }, "table is not captured");
+  };
+  return runWorker(
+    {
+      source,
+      pool: createPool(settings(), "worker", POOL_SIZE),
+      connect: () => connectDatabase(settings(), "worker"),
+      createTransport: (callback, origin) =>
+        createTransport(callback, {
+          origin,
+          readSecret: setup.readSecret,
+          addresses: { allowLoopback: setup.allowLoopback },
+          userAgent: `pg-events/${VERSION}`,
+        }),
+      rebuild: capture.schemaChanges === "Auto" ? rebuild : null,
+      registry: setup.registry,
+      log,
+      drainTimeoutMs: setup.drainTimeoutMs,
+    },
+    signal,
+    setup.onHealth,
+  );
+}

@@ -1,0 +1,87 @@
+import { Command, Option } from "commander";
+import { parsePgEventSource } from "../core/api/parse.ts";
+import type { PgEventSource } from "../core/api/source.ts";
+import { PgEventsError } from "../core/errors.ts";
+import { createLogger, LOG_LEVELS, type LogLevel } from "../runtime/log.ts";
+import { createRegistry, eventLoopCheck, serveMetrics, serveProbes } from "../runtime/observability.ts";
+import { secretFiles } from "../runtime/secret-files.ts";
+import { shutdownSignal } from "../runtime/shutdown.ts";
+import { VERSION } from "../version.ts";
+import type { WorkerHealth } from "../worker/worker.ts";
+import { type DatabaseOptions, databaseOf, ownerOf, readManifest } from "./manifest.ts";
+import { runWorkerWith } from "./run-worker.ts";
+
+interface WorkerFlags extends DatabaseOptions {
+  readonly manifest?: string;
+  readonly metricsAddress: string;
+  readonly probesAddress: string;
+  readonly drainSeconds: string;
+  readonly logLevel: LogLevel;
+}
+
+export function workerCommand(): Command {
+  return new Command("worker")
+    .description("Relay change events to the callbacks until SIGTERM.")
+    .option("-f, --manifest <file>", "YAML file with a PgEventSource (environment: PG_EVENTS_SOURCE, the manifest itself as JSON)")
+    .option("--database-url <url>", "postgres:// URL (environment: PG_EVENTS_DATABASE_URL)")
+    .addOption(new Option("--secrets <directory>", "files <secret>/<key> for the Secrets that the manifest names").env("PG_EVENTS_SECRETS_DIR"))
+    .addOption(new Option("--metrics-address <address>", "where /metrics is served").env("PG_EVENTS_METRICS_ADDRESS").default("127.0.0.1:9090"))
+    .addOption(new Option("--probes-address <address>", "where /livez and /readyz are served").env("PG_EVENTS_PROBES_ADDRESS").default("127.0.0.1:8081"))
+    .addOption(new Option("--drain-seconds <number>", "time for requests under way after SIGTERM").env("PG_EVENTS_DRAIN_SECONDS").default("25"))
+    .addOption(new Option("--log-level <level>", "how much is logged").env("PG_EVENTS_LOG_LEVEL").choices(LOG_LEVELS).default("Info"))
+    .action(run);
+}
+
+async function run(flags: WorkerFlags): Promise<void> {
+  const source = sourceOf(flags);
+  const drainSeconds = Number(flags.drainSeconds);
+  if (!Number.isInteger(drainSeconds) || drainSeconds < 0 || drainSeconds > 3600) {
+    throw new PgEventsError("PGE_FLAG_INVALID", "--drain-seconds must be a whole number from 0 to 3600.");
+  }
+  databaseOf(source, flags); // wrong settings end the program with a message, before it serves anything
+  const log = createLogger(flags.logLevel, { component: "worker", source: source.metadata.name });
+  const registry = createRegistry(VERSION);
+  const signal = shutdownSignal();
+  let health: WorkerHealth = { ready: () => false };
+  const metrics = await serveMetrics(flags.metricsAddress, registry);
+  const probes = await serveProbes(flags.probesAddress, {
+    live: { "event loop": eventLoopCheck() },
+    ready: {
+      database: () => (health.ready() ? null : "not reached"),
+      running: () => (signal.aborted ? "shutting down" : null),
+    },
+  });
+  log.info({ version: VERSION, metrics: metrics.port, probes: probes.port }, "worker started");
+  await runWorkerWith(
+    {
+      source,
+      settings: () => databaseOf(source, flags),
+      readSecret: secretFiles(flags.secrets),
+      owner: ownerOf(source),
+      allowLoopback: process.env.KUBERNETES_SERVICE_HOST === undefined,
+      registry,
+      log,
+      drainTimeoutMs: drainSeconds * 1000,
+      onHealth: (state) => {
+        health = state;
+      },
+    },
+    signal,
+  );
+  await Promise.all([metrics.close(), probes.close()]);
+}
+
+function sourceOf({ manifest }: WorkerFlags): PgEventSource {
+  if (manifest !== undefined) return readManifest(manifest);
+  const text = process.env.PG_EVENTS_SOURCE;
+  if (text === undefined || text === "") {
+    throw new PgEventsError("PGE_MANIFEST_MISSING", "No source is given.", { remedy: "Set --manifest or PG_EVENTS_SOURCE." });
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new PgEventsError("PGE_MANIFEST_UNREADABLE", "PG_EVENTS_SOURCE is not JSON.");
+  }
+  return parsePgEventSource(value, "PG_EVENTS_SOURCE");
+}

@@ -26,11 +26,21 @@ const ownLabels = withRules(mapOf(labelValue, "Labels added to the pods. Default
   },
 ]);
 
-const quantity = z
-  .union([z.int().min(0), z.string().max(32).regex(QUANTITY)], {
-    error: "must be a quantity such as 100m, 1 or 256Mi, with quotes when it has a decimal point",
-  })
-  .meta({ "x-kubernetes-int-or-string": true, maxLength: 32, pattern: QUANTITY.source });
+const quantity = withRules(
+  z
+    .union([z.int(), z.string().max(32).regex(QUANTITY)], {
+      error: "must be a quantity such as 100m, 1 or 256Mi, with quotes when it has a decimal point",
+    })
+    .meta({ "x-kubernetes-int-or-string": true, maxLength: 32, pattern: QUANTITY.source }),
+  [
+    {
+      // Text cannot be negative: the pattern has no sign.
+      cel: "type(self) == string || self >= 0",
+      message: "must not be negative",
+      holds: (amount) => typeof amount === "string" || amount >= 0,
+    },
+  ],
+);
 
 /** A closed list of what a user may set of the pod, not a pod template: who writes a PgEventSource must not gain a pod of his choice. */
 export const workerSchema = z

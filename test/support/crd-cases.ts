@@ -1,0 +1,210 @@
+/**
+ * Manifests that a PgEventSource rule accepts or refuses. The same table goes through `parse`
+ * (test/core/api-rules.test.ts) and through a real API server (test/kubernetes/crd-rules.test.ts):
+ * each CEL rule and its TypeScript twin have to agree on all of it.
+ */
+export interface Manifest {
+  apiVersion: string;
+  kind: string;
+  metadata: { name: string; namespace?: string };
+  spec: Record<string, unknown>;
+}
+
+export interface RuleCases {
+  /** The message of the rule; what is refused is refused with it. */
+  rule: string;
+  accepted: Manifest[];
+  refused: Manifest[];
+}
+
+const DATABASE = { secretRef: { name: "shop-db" } };
+const HTTP = { uri: "https://orders.example.com/events" };
+
+/** A complete manifest with some fields of the spec replaced; `undefined` leaves one out. */
+export function source(spec: Record<string, unknown> = {}, name = "shop"): Manifest {
+  const complete = { database: DATABASE, callbacks: [{ name: "orders", http: HTTP }], ...spec };
+  const kept = Object.entries(complete).filter(([, value]) => value !== undefined);
+  return { apiVersion: "pgevents.dev/v1alpha1", kind: "PgEventSource", metadata: { name }, spec: Object.fromEntries(kept) };
+}
+
+const tls = (fields: object) => source({ database: { ...DATABASE, tls: fields } });
+const capture = (fields: object) => source({ capture: fields });
+const table = (fields: object) => capture({ tables: [{ schema: "public", name: "orders", ...fields }] });
+const callback = (fields: object) => source({ callbacks: [{ name: "orders", http: HTTP, ...fields }] });
+const uri = (text: string) => callback({ http: { uri: text } });
+const header = (fields: object) => callback({ http: { ...HTTP, headers: [fields] } });
+const filterTable = (fields: object) => callback({ filter: { tables: [{ schema: "s", name: "t", ...fields }] } });
+
+const SECRET_KEY = { name: "token", key: "value" };
+const BYTES_63 = "é".repeat(31) + "x";
+const BYTES_64 = "é".repeat(32);
+
+const limits = (amounts: object) => source({ worker: { resources: { limits: amounts } } });
+
+export const RULE_CASES: RuleCases[] = [
+  {
+    rule: "must be at most 52 characters",
+    accepted: [source({}, "a".repeat(52))],
+    refused: [source({}, "a".repeat(53))],
+  },
+  {
+    rule: "must be a lower-case DNS label: letters, digits and '-', no '.'",
+    accepted: [source({}, "shop-2")],
+    refused: [source({}, "shop.two")],
+  },
+  {
+    rule: "`caSecretRef` must be set when `mode` is VerifyCA",
+    accepted: [tls({ mode: "VerifyCA", caSecretRef: { name: "ca" } }), tls({ mode: "Disable" }), tls({})],
+    refused: [tls({ mode: "VerifyCA" })],
+  },
+  {
+    rule: "must not begin with 'pg_': PostgreSQL reserves such names",
+    accepted: [capture({ schemaName: "pgevents_2" }), capture({ schemaName: "_pg_" })],
+    refused: [capture({ schemaName: "pg_events" })],
+  },
+  {
+    rule: "must be a schema of its own, not `public` or `information_schema`",
+    accepted: [capture({ schemaName: "publications" })],
+    refused: [capture({ schemaName: "public" }), capture({ schemaName: "information_schema" })],
+  },
+  {
+    rule: "`exclude` may be set only when `name` is '*'",
+    accepted: [table({ name: "*", exclude: ["a"] }), table({})],
+    refused: [table({ exclude: ["a"] })],
+  },
+  {
+    rule: "must be at most 63 bytes of UTF-8, the limit of PostgreSQL for a name",
+    accepted: [
+      table({ schema: BYTES_63, name: 'a"b; --' }),
+      table({ name: "*", exclude: [BYTES_63] }),
+      filterTable({ name: BYTES_63 }),
+    ],
+    refused: [
+      table({ schema: BYTES_64 }),
+      table({ name: BYTES_64 }),
+      table({ name: "*", exclude: [BYTES_64] }),
+      filterTable({ schema: BYTES_64 }),
+      filterTable({ name: BYTES_64 }),
+    ],
+  },
+  {
+    rule: "must be an absolute http or https URL, without white space and without a fragment",
+    accepted: [
+      uri("http://a"),
+      uri("https://a.example:8443/x/%20?y=1&z=%C3%A9"),
+      uri("http://[::1]:80/"),
+      uri("http://10.0.0.1?x"),
+      uri("https://host_with_underscore.ns.svc:65535/"),
+    ],
+    refused: [
+      uri("orders.example.com"),
+      uri("ftp://a/"),
+      uri("HTTPS://a/"),
+      uri("https:///path"),
+      uri("https://"),
+      uri("/relative"),
+      uri("https://a b/"),
+      uri("https://a/b c"),
+      uri("https://a/#part"),
+      uri("https://a/\n"),
+      uri("https://a/%zz"),
+      uri("https://a:65536/"),
+      uri("https://a:port/"),
+      uri("javascript:alert(1)"),
+    ],
+  },
+  {
+    rule: "must not hold a user name or password; use `headers` with a Secret",
+    accepted: [uri("https://a/?mail=x@example.com"), uri("https://a/@x")],
+    refused: [uri("https://user:password@a/"), uri("https://token@a"), uri("https://:@a/")],
+  },
+  {
+    rule: "exactly one of `value` and `secretKeyRef` must be set",
+    accepted: [
+      header({ name: "X-A", value: "" }),
+      header({ name: "Authorization", secretKeyRef: SECRET_KEY }),
+    ],
+    refused: [header({ name: "X-A" }), header({ name: "X-A", value: "b", secretKeyRef: SECRET_KEY })],
+  },
+  {
+    rule: "this header is set by pg-events or by HTTP itself",
+    accepted: [header({ name: "X-Host", value: "a" }), header({ name: "Cert", value: "a" })],
+    refused: ["Host", "CONTENT-LENGTH", "content-type", "ce-id", "Ce-Source", "Proxy-Authorization", "TE"].map((name) =>
+      header({ name, value: "a" }),
+    ),
+  },
+  {
+    rule: "`maxBackoffSeconds` must not be less than `backoffSeconds`",
+    accepted: [
+      callback({ delivery: { backoffSeconds: 5, maxBackoffSeconds: 5 } }),
+      callback({ delivery: { backoffSeconds: 300 } }),
+    ],
+    refused: [
+      callback({ delivery: { backoffSeconds: 6, maxBackoffSeconds: 5 } }),
+      callback({ delivery: { backoffSeconds: 301 } }),
+    ],
+  },
+  {
+    rule: "labels of `pgevents.dev/` and `app.kubernetes.io/` are set by pg-events",
+    accepted: [source({ worker: { labels: { team: "shop", "example.com/app.kubernetes.io": "x" } } })],
+    refused: [
+      source({ worker: { labels: { "pgevents.dev/source": "other" } } }),
+      source({ worker: { labels: { "app.kubernetes.io/name": "other" } } }),
+    ],
+  },
+  {
+    rule: "must not be negative",
+    accepted: [limits({ cpu: 0 }), limits({ cpu: "0.5", memory: 1_000_000_000 })],
+    refused: [limits({ cpu: -1 }), source({ worker: { resources: { requests: { memory: -1 } } } })],
+  },
+];
+
+/** A rule that compares an update with what is stored: only the API server can know. */
+export const UPDATE_CASES = [
+  {
+    rule: "`schemaName` cannot be changed; delete the PgEventSource and create it anew",
+    stored: capture({ schemaName: "events" }),
+    accepted: [capture({ schemaName: "events", retentionSeconds: 1 })],
+    // Leaving the field or its parent out means the default, which is another name.
+    refused: [capture({ schemaName: "other" }), capture({}), source()],
+  },
+];
+
+/** Shapes rather than rules: both sides have to agree, each with words of its own. */
+export const SHAPE_CASES: { title: string; manifest: Manifest; accepted: boolean }[] = [
+  { title: "the least that works", manifest: source(), accepted: true },
+  { title: "null counts as absent", manifest: source({ suspend: null, capture: null, worker: { replicas: null } }), accepted: true },
+  { title: "null for a required field", manifest: source({ database: { secretRef: null } }), accepted: false },
+  { title: "no callbacks", manifest: source({ callbacks: undefined }), accepted: false },
+  { title: "an empty list of callbacks", manifest: source({ callbacks: [] }), accepted: false },
+  {
+    title: "two callbacks of one name",
+    manifest: source({ callbacks: [{ name: "a", http: HTTP }, { name: "a", http: HTTP }] }),
+    accepted: false,
+  },
+  {
+    title: "one table twice",
+    manifest: capture({ tables: [{ schema: "s", name: "t" }, { schema: "s", name: "t" }] }),
+    accepted: false,
+  },
+  {
+    title: "the same table name in two schemas",
+    manifest: capture({ tables: [{ schema: "s", name: "t" }, { schema: "u", name: "t" }] }),
+    accepted: true,
+  },
+  { title: "an operation twice", manifest: table({ operations: ["Insert", "Insert"] }), accepted: false },
+  { title: "an exclusion twice", manifest: table({ name: "*", exclude: ["a", "a"] }), accepted: false },
+  { title: "a NUL in a table's name", manifest: table({ name: "a\u0000b" }), accepted: false },
+  { title: "a line break in a header", manifest: header({ name: "X-A", value: "a\r\nb: c" }), accepted: false },
+  { title: "an unknown field", manifest: source({ sinks: [] }), accepted: false },
+  { title: "an unknown field of a callback", manifest: callback({ url: "https://a/" }), accepted: false },
+  { title: "a number for a string", manifest: uri(7 as unknown as string), accepted: false },
+  { title: "a string for a number", manifest: source({ worker: { replicas: "2" } }), accepted: false },
+  { title: "quantities as text and as number", manifest: limits({ cpu: 1, memory: "0.5Gi" }), accepted: true },
+  { title: "a quantity of no unit", manifest: limits({ memory: "12 GB" }), accepted: false },
+  {
+    title: "too many labels",
+    manifest: source({ worker: { labels: Object.fromEntries(Array.from({ length: 33 }, (_, i) => [`l${i}`, "x"])) } }),
+    accepted: false,
+  },
+];

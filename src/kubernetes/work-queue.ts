@@ -1,0 +1,148 @@
+/**
+ * A queue of keys: a key waits at most once, is worked on by one worker at a time, and is worked on
+ * again when it was added meanwhile. Failures wait with exponential backoff and jitter; a success
+ * forgets them. (The semantics of client-go's workqueue.)
+ */
+export interface WorkQueueOptions {
+  readonly concurrency: number;
+  /** Handles a key. Resolves to the milliseconds after which it wants to be called again, or null. Rejects: failure. */
+  readonly handle: (key: string) => Promise<number | null>;
+  /** Milliseconds of the first wait after a failure, and the longest. */
+  readonly backoffMs: readonly [number, number];
+  /** A failure's own wishes: milliseconds to wait at least, or null for the backoff alone. */
+  readonly onFailure: (key: string, error: unknown) => number | null;
+  readonly onMeasure?: (measure: QueueMeasure) => void;
+}
+
+export interface QueueMeasure {
+  readonly depth: number;
+  /** Set when a key was taken up: seconds it waited. */
+  readonly queuedSeconds?: number;
+  /** Set when a key is done: seconds it took. */
+  readonly workedSeconds?: number;
+  readonly added?: true;
+  readonly retried?: true;
+}
+
+export class WorkQueue {
+  readonly #options: WorkQueueOptions;
+  /** Keys that wait, with the time they were added; urgent ones are taken first. */
+  readonly #urgent = new Map<string, number>();
+  readonly #ordinary = new Map<string, number>();
+  readonly #running = new Set<string>();
+  /** Keys that were added while they were worked on. */
+  readonly #again = new Map<string, boolean>();
+  readonly #timers = new Map<string, NodeJS.Timeout>();
+  readonly #failures = new Map<string, number>();
+  #stopped = false;
+  #idle: (() => void) | null = null;
+
+  constructor(options: WorkQueueOptions) {
+    this.#options = options;
+  }
+
+  get depth(): number {
+    return this.#urgent.size + this.#ordinary.size;
+  }
+
+  /** @param urgent a user's change, before what comes from a first list or a resync */
+  add(key: string, urgent = false): void {
+    if (this.#stopped) return;
+    if (this.#running.has(key)) {
+      this.#again.set(key, urgent || this.#again.get(key) === true);
+      return;
+    }
+    this.#clearTimer(key);
+    const since = this.#urgent.get(key) ?? this.#ordinary.get(key) ?? performance.now();
+    if (urgent) {
+      this.#ordinary.delete(key);
+      this.#urgent.set(key, since);
+    } else if (!this.#urgent.has(key)) {
+      this.#ordinary.set(key, since);
+    }
+    this.#measure({ added: true });
+    this.#run();
+  }
+
+  /** Adds the key after so many milliseconds, unless it is added before. */
+  addAfter(key: string, milliseconds: number): void {
+    if (this.#stopped) return;
+    this.#clearTimer(key);
+    this.#timers.set(
+      key,
+      setTimeout(() => {
+        this.#timers.delete(key);
+        this.add(key);
+      }, milliseconds),
+    );
+  }
+
+  /** Forgets all that is known of a key that does not exist any more. */
+  forget(key: string): void {
+    this.#failures.delete(key);
+    this.#clearTimer(key);
+  }
+
+  /** Takes up nothing new; resolves when what is being worked on is done. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const key of [...this.#timers.keys()]) this.#clearTimer(key);
+    this.#urgent.clear();
+    this.#ordinary.clear();
+    if (this.#running.size === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve;
+    });
+  }
+
+  #run(): void {
+    while (!this.#stopped && this.#running.size < this.#options.concurrency) {
+      const queue = this.#urgent.size > 0 ? this.#urgent : this.#ordinary;
+      const next = queue.entries().next();
+      if (next.done) return;
+      const [key, since] = next.value;
+      queue.delete(key);
+      this.#running.add(key);
+      this.#measure({ queuedSeconds: (performance.now() - since) / 1000 });
+      void this.#work(key);
+    }
+  }
+
+  async #work(key: string): Promise<void> {
+    const startedMs = performance.now();
+    let againMs: number | null = null;
+    try {
+      againMs = await this.#options.handle(key);
+      this.#failures.delete(key);
+    } catch (error) {
+      againMs = this.#afterFailure(key, error);
+    }
+    this.#running.delete(key);
+    this.#measure({ workedSeconds: (performance.now() - startedMs) / 1000 });
+    const urgent = this.#again.get(key);
+    this.#again.delete(key);
+    if (urgent !== undefined) this.add(key, urgent);
+    else if (againMs !== null) this.addAfter(key, againMs);
+    if (this.#stopped && this.#running.size === 0) this.#idle?.();
+    this.#run();
+  }
+
+  #afterFailure(key: string, error: unknown): number {
+    const failures = (this.#failures.get(key) ?? 0) + 1;
+    this.#failures.set(key, failures);
+    const least = this.#options.onFailure(key, error) ?? 0;
+    const [first, longest] = this.#options.backoffMs;
+    const bound = Math.min(longest, first * 2 ** Math.min(failures - 1, 40));
+    this.#measure({ retried: true });
+    return Math.max(least, bound * (0.5 + Math.random() / 2));
+  }
+
+  #clearTimer(key: string): void {
+    clearTimeout(this.#timers.get(key));
+    this.#timers.delete(key);
+  }
+
+  #measure(measure: Omit<QueueMeasure, "depth">): void {
+    this.#options.onMeasure?.({ depth: this.depth, ...measure });
+  }
+}

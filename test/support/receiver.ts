@@ -1,0 +1,167 @@
+/** A real HTTP receiver that keeps every request and every CloudEvent it gets. */
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { TestEnd } from "./postgres.ts";
+import { eventually } from "./processes.ts";
+
+export interface ReceivedRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: string;
+  /** The CloudEvents in it; none when it is not a CloudEvent. */
+  readonly events: readonly ReceivedEvent[];
+}
+
+export interface ReceivedEvent {
+  readonly id: string;
+  readonly type: string;
+  readonly source: string;
+  readonly subject: string;
+  readonly time: string;
+  readonly data: EventData;
+  /** Path of the request that brought it. */
+  readonly callbackPath: string;
+}
+
+export interface EventData {
+  readonly operation: string;
+  readonly relation: { readonly schema: string; readonly table: string };
+  readonly key: Record<string, unknown> | null;
+  readonly old: Record<string, unknown> | null;
+  readonly new: Record<string, unknown> | null;
+  readonly transaction: { readonly id: string };
+  readonly context: Record<string, unknown>;
+}
+
+/** The answer to a request; `hang` never answers, `reset` cuts the connection. */
+export type Answer =
+  | number
+  | { readonly status: number; readonly headers?: Record<string, string>; readonly body?: string }
+  | "hang"
+  | "reset";
+
+export interface ReceiverOptions {
+  /** Default: 204 to everything. A request is in `requests` before it is answered. */
+  readonly respond?: (request: ReceivedRequest, index: number) => Answer | Promise<Answer>;
+  readonly port?: number;
+}
+
+export interface Receiver {
+  readonly url: string;
+  readonly requests: readonly ReceivedRequest[];
+  /** Of requests that were answered 2xx only. */
+  readonly events: readonly ReceivedEvent[];
+  /** Waits for a number of events, or until they satisfy a predicate. */
+  waitFor(condition: number | ((events: readonly ReceivedEvent[]) => boolean), timeoutMs?: number): Promise<readonly ReceivedEvent[]>;
+  /** Stops listening and cuts every connection. */
+  close(): Promise<void>;
+  /** Listens again on the same port. */
+  reopen(): Promise<void>;
+}
+
+/** Starts on a free loopback port; closed after the test. */
+export async function startReceiver(t: TestEnd, options: ReceiverOptions = {}): Promise<Receiver> {
+  const requests: ReceivedRequest[] = [];
+  const events: ReceivedEvent[] = [];
+  const respond = options.respond ?? (() => 204);
+  const handle = async (incoming: IncomingMessage, response: ServerResponse) => {
+    const request = await readRequest(incoming);
+    const answer = await respond(request, requests.push(request) - 1);
+    if (isSuccess(answer)) events.push(...request.events);
+    send(response, answer);
+  };
+  const server = createServer((incoming, response) => {
+    handle(incoming, response).catch(() => response.destroy());
+  });
+  await listen(server, options.port ?? 0);
+  const { port } = server.address() as AddressInfo;
+  t.after(() => close(server));
+  return {
+    url: `http://127.0.0.1:${port}`,
+    requests,
+    events,
+    waitFor: (condition, timeoutMs = 20_000) => {
+      const met = typeof condition === "number" ? () => events.length >= condition : () => condition(events);
+      const what = typeof condition === "number" ? `${condition} events` : "the events that are expected";
+      return eventually(
+        () => {
+          if (!met()) throw new Error(`${events.length} events, ${requests.length} requests came`);
+          return events;
+        },
+        { timeoutMs, what },
+      );
+    },
+    close: () => close(server),
+    reopen: () => listen(server, port),
+  };
+}
+
+async function readRequest(incoming: IncomingMessage): Promise<ReceivedRequest> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of incoming) chunks.push(chunk as Buffer);
+  const body = Buffer.concat(chunks).toString();
+  const { method = "", url: path = "/", headers } = incoming;
+  return { method, path, headers, body, events: eventsOf(path, headers, body) };
+}
+
+type JsonEvent = Omit<ReceivedEvent, "callbackPath">;
+
+function eventsOf(callbackPath: string, headers: IncomingHttpHeaders, body: string): ReceivedEvent[] {
+  const type = headers["content-type"] ?? "";
+  if (headers["ce-id"] !== undefined) {
+    const attribute = (name: string) => decodeURIComponent(String(headers[`ce-${name}`]));
+    const [id, kind, source, subject, time] = ["id", "type", "source", "subject", "time"].map(attribute) as [
+      string,
+      string,
+      string,
+      string,
+      string,
+    ];
+    return [{ id, type: kind, source, subject, time, data: JSON.parse(body) as EventData, callbackPath }];
+  }
+  if (!type.startsWith("application/cloudevents")) return [];
+  const parsed = JSON.parse(body) as JsonEvent | JsonEvent[];
+  const list = Array.isArray(parsed) ? parsed : [parsed];
+  return list.map(({ id, type: kind, source, subject, time, data }) => ({
+    id,
+    type: kind,
+    source,
+    subject,
+    time,
+    data,
+    callbackPath,
+  }));
+}
+
+function isSuccess(answer: Answer): boolean {
+  const status = typeof answer === "object" ? answer.status : answer;
+  return typeof status === "number" && status >= 200 && status < 300;
+}
+
+function send(response: ServerResponse, answer: Answer): void {
+  if (answer === "hang") return;
+  if (answer === "reset") {
+    response.socket?.resetAndDestroy();
+    return;
+  }
+  const { status, headers = {}, body = "" } = typeof answer === "number" ? { status: answer } : answer;
+  response.writeHead(status, headers).end(body);
+}
+
+function listen(server: Server, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, "127.0.0.1", () => {
+      server.off("error", reject);
+      resolve();
+    });
+  });
+}
+
+function close(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    server.closeAllConnections();
+  });
+}

@@ -40,7 +40,7 @@ export class EventRecorder {
     const known = this.#known.get(key);
     try {
       if (known !== undefined && (await this.#countUp(namespace, known))) return;
-      if (this.#budgetOf(uid).take() > 0) return;
+      if (!this.#budgetOf(uid).tryTake()) return;
       const name = `${object.metadata.name}.${randomUUID().slice(0, 16)}`;
       await this.#client.create(collectionPath("api/v1", namespace, "events"), this.#body(object, event, name, namespace));
       this.#remember(key, name);

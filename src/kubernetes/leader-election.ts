@@ -101,6 +101,7 @@ export class LeaderElection {
     const { holderIdentity = "", leaseDurationSeconds = this.#options.leaseDurationSeconds, leaseTransitions = 0 } = lease.spec;
     const mine = holderIdentity === identity;
     const expired = performance.now() - this.#observed.atMs > leaseDurationSeconds * 1000;
+    if (!mine && this.#leader) this.#renewedAtMs = Number.NEGATIVE_INFINITY; // taken from us: lost at once
     if (!mine && holderIdentity !== "" && !expired) return false;
     const transitions = mine && this.#leader ? leaseTransitions : leaseTransitions + 1;
     const acquired = mine && this.#leader ? (lease.spec.acquireTime ?? now) : now;

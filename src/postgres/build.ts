@@ -42,6 +42,10 @@ export interface BuildOptions {
   readonly signal?: AbortSignal;
   /** Does nothing unless the last build was made for this fingerprint: a worker of an older spec must not undo a newer one. */
   readonly onlyIfBuiltFor?: string;
+  /** Called when something is about to be changed, once nothing speaks against it. */
+  readonly beforeApply?: () => Promise<void>;
+  /** Called at the end with the build's connection, to read on. */
+  readonly inspect?: (client: pg.Client) => Promise<void>;
   /** Told after each action that was applied. */
   readonly onAction?: (action: CaptureAction) => void;
 }
@@ -66,7 +70,9 @@ export async function buildCapture(settings: DatabaseSettings, request: BuildReq
   const stop = () => void client.end().catch(() => undefined);
   options.signal?.addEventListener("abort", stop, { once: true });
   try {
-    return await build(client, settings, request, options);
+    const report = await build(client, settings, request, options);
+    await options.inspect?.(client);
+    return report;
   } catch (error) {
     throw databaseError(error, settings);
   } finally {
@@ -81,14 +87,14 @@ async function build(client: pg.Client, settings: DatabaseSettings, request: Bui
     const catalog = await readCatalog(client, names);
     refuse(catalog, request, names);
     const plan = planCapture(request.capture, catalog.relations);
-    return { catalog, plan, diff: diffCapture(desired(request, plan), catalog) };
+    const { onlyIfBuiltFor } = options;
+    const stale = onlyIfBuiltFor !== undefined && catalog.installation?.specHash !== onlyIfBuiltFor;
+    const diff = stale ? { actions: [], kept: 0 } : diffCapture(desired(request, plan), catalog);
+    return { catalog, plan, diff };
   };
   const first = await look();
-  const specHash = first.catalog.installation?.specHash;
-  if (options.onlyIfBuiltFor !== undefined && specHash !== options.onlyIfBuiltFor) {
-    return { ...report(first, names, request, []), changed: false, actions: [], sql: [] };
-  }
   if (first.diff.actions.length === 0 || options.mode === "plan") return report(first, names, request, []);
+  await options.beforeApply?.();
   await lockBuild(client, names);
   const found = await look(); // another build may have done it meanwhile
   const failures = await applyActions(

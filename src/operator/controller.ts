@@ -1,0 +1,166 @@
+/**
+ * The operator's process: keeps copies of sources and worker Deployments, queues the keys of what
+ * changed, and reconciles them while it leads. Followers keep their copies warm and do nothing else.
+ */
+import type { PgEventSource } from "../core/api/source.ts";
+import { MANAGED_BY } from "../core/reconcile/worker-deployment.ts";
+import type { KubernetesClient, KubernetesObject } from "../kubernetes/client.ts";
+import { EventRecorder } from "../kubernetes/event-recorder.ts";
+import type { LeaderElection } from "../kubernetes/leader-election.ts";
+import { ListWatch } from "../kubernetes/list-watch.ts";
+import { collectionPath } from "../kubernetes/paths.ts";
+import { WorkQueue } from "../kubernetes/work-queue.ts";
+import type { Logger } from "../runtime/log.ts";
+import type { OperatorMetrics } from "./metrics.ts";
+import { AUTHENTICATION_RETRY_MS, DatabaseUnavailable, reconcile } from "./reconcile.ts";
+import { DEPLOYMENTS_API, type OperatorOptions, SOURCES_API, type World } from "./world.ts";
+
+const RECONCILE_TIMEOUT_MS = 120_000;
+/** Milliseconds of the first and the longest wait after a reconcile that failed. */
+const BACKOFF_MS = [1000, 300_000] as const;
+/** A copy without any sign of life from the API server for this long is not to be trusted. */
+const STALE_MS = 600_000;
+const CONTROLLER = "pgeventsource";
+
+export interface ControllerOptions extends OperatorOptions {
+  /** Empty: all namespaces. */
+  readonly namespaces: readonly string[];
+  readonly maxConcurrentReconciles: number;
+  readonly instance: string;
+}
+
+export class Controller {
+  readonly #log: Logger;
+  readonly #metrics: OperatorMetrics;
+  readonly #sources: ListWatch<KubernetesObject>[];
+  readonly #deployments: ListWatch<KubernetesObject>[];
+  readonly #queue: WorkQueue;
+  readonly #stopped = new AbortController();
+  readonly #world: World;
+  /** Spec generation and annotations as last queued, to tell a user's change from our own status writes. */
+  readonly #queued = new Map<string, string>();
+  #epoch = 0;
+  #leading = false;
+
+  constructor(client: KubernetesClient, election: () => LeaderElection, options: ControllerOptions, metrics: OperatorMetrics, log: Logger) {
+    this.#metrics = metrics;
+    this.#log = log;
+    const scopes = options.namespaces.length === 0 ? [null] : options.namespaces;
+    const watching = (api: string, plural: string, onChange: (key: string) => void, labelSelector?: string) =>
+      scopes.map(
+        (namespace) =>
+          new ListWatch({
+            client,
+            path: collectionPath(api, namespace, plural),
+            onChange,
+            onReport: (report) => metrics.listWatch(plural, report),
+            onMissed: (count) => metrics.missed(plural, count),
+            ...(labelSelector === undefined ? {} : { labelSelector }),
+          }),
+      );
+    this.#sources = watching(SOURCES_API, "pgeventsources", (key) => this.#sourceChanged(key));
+    this.#deployments = watching(DEPLOYMENTS_API, "deployments", (key) => this.#enqueue(key, false), `app.kubernetes.io/managed-by=${MANAGED_BY}`);
+    this.#queue = new WorkQueue({
+      concurrency: options.maxConcurrentReconciles,
+      backoffMs: BACKOFF_MS,
+      handle: (key) => this.#handle(key),
+      onFailure: (key, error) => this.#failed(key, error),
+      onMeasure: (measure) => metrics.queue(measure),
+    });
+    this.#world = {
+      client,
+      recorder: new EventRecorder(client, options.instance),
+      log,
+      metrics,
+      options,
+      source: (key) => find(this.#sources, key),
+      deployment: (key) => find(this.#deployments, key),
+      epoch: () => this.#epoch,
+      mayWrite: () => election().holdsSafely,
+    };
+  }
+
+  /** Every copy is complete. */
+  get synced(): boolean {
+    return [...this.#sources, ...this.#deployments].every(({ synced }) => synced);
+  }
+
+  /** Some copy has not heard of the API server for too long. */
+  get stale(): boolean {
+    const nowMs = performance.now();
+    return [...this.#sources, ...this.#deployments].some(({ lastActivityMs }) => nowMs - lastActivityMs > STALE_MS);
+  }
+
+  /** Keeps the copies until the signal. */
+  async watch(signal: AbortSignal): Promise<void> {
+    await Promise.all([...this.#sources, ...this.#deployments].map((watch) => watch.run(signal)));
+  }
+
+  /** Begins to reconcile. */
+  lead(epoch: number): void {
+    this.#epoch = epoch;
+    this.#leading = true;
+    this.#metrics.leader.set(1);
+    for (const watch of this.#sources) for (const key of watch.store.keys()) this.#queue.add(key);
+  }
+
+  /** Takes up nothing new, gives what is under way a chance to end, then breaks it off. */
+  async stop(graceMs: number): Promise<void> {
+    this.#leading = false;
+    const timer = setTimeout(() => this.#stopped.abort(), graceMs);
+    await this.#queue.stop();
+    clearTimeout(timer);
+    this.#metrics.leader.set(0);
+  }
+
+  /** A user's change goes before what comes from resyncs; our own status writes are no change at all. */
+  #sourceChanged(key: string): void {
+    const object = find(this.#sources, key);
+    if (object === undefined) {
+      this.#queued.delete(key);
+      this.#queue.forget(key);
+      return this.#enqueue(key, false);
+    }
+    const { uid, generation, deletionTimestamp, annotations, finalizers } = object.metadata;
+    const text = JSON.stringify([uid, generation, deletionTimestamp, annotations, finalizers]);
+    if (this.#queued.get(key) === text) return;
+    const first = !this.#queued.has(key);
+    this.#queued.set(key, text);
+    this.#enqueue(key, !first);
+  }
+
+  #enqueue(key: string, urgent: boolean): void {
+    if (this.#leading) this.#queue.add(key, urgent);
+  }
+
+  async #handle(key: string): Promise<number | null> {
+    const startedMs = performance.now();
+    const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(RECONCILE_TIMEOUT_MS)]);
+    try {
+      const againMs = await reconcile(this.#world, key, signal);
+      this.#metrics.reconciles.inc({ controller: CONTROLLER, result: againMs === null ? "success" : "requeue_after" });
+      return againMs;
+    } catch (error) {
+      this.#metrics.reconciles.inc({ controller: CONTROLLER, result: "error" });
+      throw error;
+    } finally {
+      this.#metrics.reconcileSeconds.observe({ controller: CONTROLLER }, (performance.now() - startedMs) / 1000);
+    }
+  }
+
+  #failed(key: string, error: unknown): number | null {
+    const { name, reason, message, code } = error as { name?: string; reason?: string; message?: string; code?: string };
+    this.#metrics.reconcileErrors.inc({ controller: CONTROLLER, reason: reason ?? name ?? "Error" });
+    this.#log.warn({ source: key, reason, code, error: message }, "reconcile failed, trying again");
+    const refused = error instanceof DatabaseUnavailable && error.reason === "AuthenticationFailed";
+    return refused ? AUTHENTICATION_RETRY_MS : null;
+  }
+}
+
+function find(watches: readonly ListWatch<KubernetesObject>[], key: string): (KubernetesObject & Partial<PgEventSource>) | undefined {
+  for (const { store } of watches) {
+    const object = store.get(key);
+    if (object !== undefined) return object as KubernetesObject & Partial<PgEventSource>;
+  }
+  return undefined;
+}

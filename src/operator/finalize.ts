@@ -1,0 +1,86 @@
+/**
+ * The end of a source. Capture is removed from the database before the finalizer goes; a Secret that is
+ * gone, or a database that stays away beyond the deadline, does not hold the deletion for ever.
+ */
+import type { PgEventSource } from "../core/api/source.ts";
+import { describeError, PgEventsError } from "../core/errors.ts";
+import { captureOwner } from "../core/reconcile/worker-deployment.ts";
+import { databaseFromSecret } from "../core/settings/database.ts";
+import { isNotFound } from "../kubernetes/api-error.ts";
+import type { KubernetesObject } from "../kubernetes/client.ts";
+import { objectPath } from "../kubernetes/paths.ts";
+import { removeCapture } from "../postgres/removal.ts";
+import { resolveSecrets } from "./secrets.ts";
+import { assertMayWrite, DEPLOYMENTS_API, FIELD_MANAGER, FINALIZER, SOURCES_API, tell, type World } from "./world.ts";
+
+/** Puts our finalizer on an object that has none of ours yet. */
+export async function addFinalizer(world: World, object: KubernetesObject, signal: AbortSignal): Promise<void> {
+  if (object.metadata.finalizers?.includes(FINALIZER)) return;
+  assertMayWrite(world);
+  await applyFinalizers(world, object, [FINALIZER], signal);
+}
+
+/** @throws when capture cannot be removed yet: to be tried again */
+export async function finalize(world: World, object: KubernetesObject, source: PgEventSource | null, signal: AbortSignal): Promise<void> {
+  if (!object.metadata.finalizers?.includes(FINALIZER)) return;
+  const result = source === null ? "orphaned" : await cleanUp(world, object, source, signal);
+  world.metrics.cleanups.inc({ result });
+  if (result === "orphaned") {
+    const message = "Capture may be left in the database; docs/operations.md says how to remove it by hand.";
+    tell(world, object, { type: "Warning", reason: "CaptureObjectsOrphaned", message });
+  }
+  assertMayWrite(world);
+  await applyFinalizers(world, object, [], signal).catch((error: unknown) => {
+    if (!isNotFound(error)) throw error;
+  });
+}
+
+async function cleanUp(world: World, object: KubernetesObject, source: PgEventSource, signal: AbortSignal): Promise<"cleaned" | "retained" | "orphaned"> {
+  await deleteWorker(world, object, signal);
+  if (source.spec.deletionPolicy === "Retain") return "retained";
+  try {
+    const settings = await settingsOf(world, object, source, signal);
+    if (settings === null) return "orphaned";
+    assertMayWrite(world);
+    await removeCapture(settings, { schemaName: source.spec.capture.schemaName, owner: captureOwner(source) });
+    tell(world, object, { type: "Normal", reason: "CleanedUp", message: "Capture was removed from the database." });
+    return "cleaned";
+  } catch (error) {
+    if (error instanceof PgEventsError && error.code === "PGE_OWNERSHIP_CONFLICT") return "cleaned"; // never was ours
+    const deadlineMs = Date.parse(object.metadata.deletionTimestamp ?? "") + source.spec.deletionDeadlineSeconds * 1000;
+    if (Date.now() >= deadlineMs) return "orphaned";
+    tell(world, object, { type: "Warning", reason: "CleanupBlocked", message: describeError(error) });
+    throw error;
+  }
+}
+
+/** Null when a Secret is gone for good, as in a namespace that is being deleted. */
+async function settingsOf(world: World, object: KubernetesObject, source: PgEventSource, signal: AbortSignal) {
+  const { database } = source.spec;
+  if (database === undefined) return null;
+  const secrets = await resolveSecrets(
+    { ...source.spec, callbacks: [] },
+    { client: world.client, namespace: object.metadata.namespace ?? "", requireLabel: false, hashKey: "", signal },
+  );
+  if (!("ok" in secrets)) return databaseFromSecret(database, secrets.read);
+  if (secrets.reason === "SecretNotFound") return null;
+  throw new PgEventsError("PGE_SECRET_INVALID", secrets.message, { reason: secrets.reason });
+}
+
+/** Workers go first, and in good order, so that none of them works against the removal. */
+async function deleteWorker(world: World, object: KubernetesObject, signal: AbortSignal): Promise<void> {
+  const { namespace = "", name, uid } = object.metadata;
+  const live = world.deployment(`${namespace}/${name}`);
+  if (live?.metadata.ownerReferences?.some((owner) => owner.uid === uid) !== true) return;
+  assertMayWrite(world);
+  await world.client.delete(objectPath(DEPLOYMENTS_API, namespace, "deployments", name), { signal }).catch((error: unknown) => {
+    if (!isNotFound(error)) throw error;
+  });
+}
+
+/** Server-side apply of the one entry: other finalizers stay, and no read-modify-write can lose them. */
+async function applyFinalizers(world: World, object: KubernetesObject, finalizers: string[], signal: AbortSignal): Promise<void> {
+  const { namespace = "", name, uid } = object.metadata;
+  const body = { apiVersion: "pgevents.dev/v1alpha1", kind: "PgEventSource", metadata: { name, namespace, uid, finalizers } };
+  await world.client.apply(objectPath(SOURCES_API, namespace, "pgeventsources", name), body, FIELD_MANAGER, { signal });
+}

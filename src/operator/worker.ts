@@ -1,0 +1,52 @@
+/** Keeps the worker Deployment of a source as it has to be. */
+import type { PgEventSource } from "../core/api/source.ts";
+import type { ObservedDeployment, Problem } from "../core/reconcile/assess.ts";
+import { matches } from "../core/reconcile/matches.ts";
+import { workerDeployment } from "../core/reconcile/worker-deployment.ts";
+import { isNotFound, KubernetesApiError } from "../kubernetes/api-error.ts";
+import type { KubernetesObject } from "../kubernetes/client.ts";
+import { objectPath } from "../kubernetes/paths.ts";
+import { assertMayWrite, DEPLOYMENTS_API, FIELD_MANAGER, tell, type World } from "./world.ts";
+
+type Deployment = KubernetesObject & ObservedDeployment;
+
+/** Applies the Deployment if it is not there or differs; leaves alone what belongs to somebody else. */
+export async function ensureWorker(
+  world: World,
+  object: KubernetesObject,
+  source: PgEventSource,
+  secretsHash: string,
+  signal: AbortSignal,
+): Promise<ObservedDeployment | Problem> {
+  const { namespace = "", name, uid } = source.metadata;
+  const path = objectPath(DEPLOYMENTS_API, namespace, "deployments", name);
+  const live = await liveDeployment(world, `${namespace}/${name}`, path, signal);
+  if (live !== null && live.metadata.ownerReferences?.some((owner) => owner.uid === uid && owner.controller === true) !== true) {
+    return { ok: false, reason: "NameConflict", message: `A Deployment ${name} exists and does not belong to this PgEventSource.` };
+  }
+  const { workerImage: image, imagePullPolicy, version } = world.options;
+  const wanted = workerDeployment(source, { image, imagePullPolicy, version, secretsHash });
+  if (live !== null && matches(wanted, live)) return live;
+  assertMayWrite(world);
+  try {
+    const applied = await world.client.apply<Deployment>(path, wanted, FIELD_MANAGER, { signal });
+    const reason = live === null ? "DeploymentCreated" : "DeploymentUpdated";
+    tell(world, object, { type: "Normal", reason, message: `Worker Deployment ${name} was ${live === null ? "created" : "updated"}.` });
+    return applied;
+  } catch (error) {
+    if (!(error instanceof KubernetesApiError) || ![400, 403, 422].includes(error.status)) throw error;
+    return { ok: false, reason: "DeploymentFailed", message: `The API server refused Deployment ${name}: ${error.reason}.` };
+  }
+}
+
+/** The copy, or a look at the server: a Deployment that lost its label is not among the copies. */
+async function liveDeployment(world: World, key: string, path: string, signal: AbortSignal): Promise<Deployment | null> {
+  const copy = world.deployment(key) as Deployment | undefined;
+  if (copy !== undefined) return copy;
+  try {
+    return await world.client.get<Deployment>(path, { signal });
+  } catch (error) {
+    if (isNotFound(error)) return null;
+    throw error;
+  }
+}

@@ -1,0 +1,47 @@
+/** What a reconcile works with: the API server, the copies of objects, and how this operator is set. */
+import type { KubernetesClient, KubernetesObject } from "../kubernetes/client.ts";
+import type { EventRecorder, RecordedEvent } from "../kubernetes/event-recorder.ts";
+import type { Logger } from "../runtime/log.ts";
+import type { OperatorMetrics } from "./metrics.ts";
+
+export const FIELD_MANAGER = "pgevents-operator";
+export const STATUS_MANAGER = "pgevents-operator-status";
+export const FINALIZER = "pgevents.dev/capture";
+export const SOURCES_API = "apis/pgevents.dev/v1alpha1";
+export const DEPLOYMENTS_API = "apis/apps/v1";
+
+export interface OperatorOptions {
+  readonly workerImage: string;
+  readonly imagePullPolicy: string;
+  readonly requireSecretLabel: boolean;
+  /** Seconds between looks at a source that is well, ± 10 %. */
+  readonly resyncSeconds: number;
+  readonly version: string;
+}
+
+export interface World {
+  readonly client: KubernetesClient;
+  readonly recorder: EventRecorder;
+  readonly log: Logger;
+  readonly metrics: OperatorMetrics;
+  readonly options: OperatorOptions;
+  /** The copies kept by list and watch, by `namespace/name`. */
+  readonly source: (key: string) => KubernetesObject | undefined;
+  readonly deployment: (key: string) => KubernetesObject | undefined;
+  /** The leader's epoch. */
+  readonly epoch: () => number;
+  /** False once leadership may be lost: nothing may be written any more. */
+  readonly mayWrite: () => boolean;
+}
+
+export class LeadershipInDoubt extends Error {}
+
+/** @throws LeadershipInDoubt just before a write that might not be ours to make */
+export function assertMayWrite(world: World): void {
+  if (!world.mayWrite()) throw new LeadershipInDoubt("the lease was not renewed in time");
+}
+
+/** Tells of a change that a user may want to know, once. */
+export function tell(world: World, object: KubernetesObject, event: RecordedEvent): void {
+  void world.recorder.record({ apiVersion: "pgevents.dev/v1alpha1", kind: "PgEventSource", ...object }, event);
+}

@@ -28,7 +28,17 @@ export interface CliProcess {
 
 /** Starts `pg-events <args>`; killed at the end of the test if it still runs. */
 export function startCli(t: TestEnd, args: readonly string[], options: CliOptions = {}): CliProcess {
-  const child = spawn(process.execPath, [CLI, ...args], {
+  return startProcess(t, process.execPath, [CLI, ...args], options);
+}
+
+/** Starts any program; killed at the end of the test if it still runs. */
+export function startProcess(
+  t: TestEnd,
+  file: string,
+  args: readonly string[],
+  options: CliOptions = {},
+): CliProcess {
+  const child = spawn(file, args, {
     stdio: ["ignore", "pipe", "pipe"],
     env: environment(options.env ?? {}),
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),

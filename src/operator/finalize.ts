@@ -6,7 +6,7 @@ import type { PgEventSource } from "../core/api/source.ts";
 import { describeError, PgEventsError } from "../core/errors.ts";
 import { captureOwner } from "../core/reconcile/worker-deployment.ts";
 import { databaseFromSecret } from "../core/settings/database.ts";
-import { isNotFound } from "../kubernetes/api-error.ts";
+import { isConflict, isNotFound } from "../kubernetes/api-error.ts";
 import type { KubernetesObject } from "../kubernetes/client.ts";
 import { objectPath } from "../kubernetes/paths.ts";
 import { removeCapture } from "../postgres/removal.ts";
@@ -31,7 +31,7 @@ export async function finalize(world: World, object: KubernetesObject, source: P
   }
   assertMayWrite(world);
   await applyFinalizers(world, object, [], signal).catch((error: unknown) => {
-    if (!isNotFound(error)) throw error;
+    if (!isNotFound(error) && !isConflict(error)) throw error; // it went before us: our copy was old
   });
 }
 

@@ -146,7 +146,7 @@ async function lookAtDatabase(
     );
     if (report.changed) {
       world.metrics.builds.inc({ source_namespace, source: name, result: "changed" });
-      tell(world, object, { type: "Normal", reason: "Built", message: `Capture was built: ${report.tables} tables.` });
+      tell(world, object, { type: "Normal", reason: "Built", message: `Capture was built. Tables: ${report.tables}.` });
     }
     return { database: { ok: true, message: `PostgreSQL ${report.serverVersion}.` }, build: report satisfies ObservedBuild, delivery };
   } catch (error) {

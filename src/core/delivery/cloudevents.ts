@@ -1,6 +1,8 @@
 /**
  * Change events as CloudEvents 1.0 over HTTP, in the binary, structured and batched modes. Written by
- * joining strings: row images pass through as the text PostgreSQL wrote, unparsed.
+ * joining strings: row images, keys and context pass through as the JSON text PostgreSQL wrote,
+ * unparsed. Only names (schema, table, source) and the subject can hold what needs escaping, and each
+ * is looked at once for that; ordinary ones are not copied.
  */
 import type { Operation } from "../api/capture.ts";
 import { type ChangeEvent, type EventOrigin, stableEventId } from "../event.ts";
@@ -13,77 +15,76 @@ const EVENT_TYPES: Record<Operation, string> = {
   Insert: "dev.pgevents.row.inserted",
   Update: "dev.pgevents.row.updated",
   Delete: "dev.pgevents.row.deleted",
-  Truncate: "dev.pgevents.table.truncated",
+  Truncate: "dev.pgevents.row.truncated",
 };
 
-/** The context attributes, in the order they are written. */
-interface Attributes {
-  readonly id: string;
-  readonly source: string;
-  readonly type: string;
-  readonly subject: string;
-  readonly time: string;
-  readonly partitionkey: string;
-  readonly sequence: string;
-}
-
-/** Binary mode: the attributes as header names and values; the body is `eventData`. */
+/** Binary mode: the attributes as header names and values, one after the other; the body is `eventData`. */
 export function binaryHeaders(origin: EventOrigin, event: ChangeEvent): string[] {
-  const { id, source, type, subject, time, partitionkey, sequence } = attributesOf(origin, event);
+  const subject = headerValue(subjectOf(event));
   return [
     "content-type", DATA_TYPE,
     "ce-specversion", "1.0",
-    "ce-id", id,
-    "ce-source", headerValue(source),
-    "ce-type", type,
-    "ce-subject", headerValue(subject),
-    "ce-time", time,
-    "ce-partitionkey", headerValue(partitionkey),
-    "ce-sequence", sequence,
+    "ce-id", stableEventId(origin, event),
+    "ce-source", headerValue(origin.source),
+    "ce-type", EVENT_TYPES[event.operation],
+    "ce-subject", subject,
+    "ce-time", event.time,
+    "ce-partitionkey", subject,
+    "ce-sequence", sequenceOf(event),
   ];
 }
 
 /** Structured mode: one event as a JSON object. */
 export function structuredBody(origin: EventOrigin, event: ChangeEvent): string {
-  const { id, source, type, subject, time, partitionkey, sequence } = attributesOf(origin, event);
-  return `{"specversion":"1.0","id":"${id}","source":${JSON.stringify(source)},"type":"${type}","subject":${JSON.stringify(subject)},"time":"${time}","partitionkey":${JSON.stringify(partitionkey)},"sequence":"${sequence}","datacontenttype":"${DATA_TYPE}","data":${eventData(event)}}`;
+  const subject = jsonString(subjectOf(event));
+  return `{"specversion":"1.0","id":"${stableEventId(origin, event)}","source":${jsonString(origin.source)},"type":"${EVENT_TYPES[event.operation]}","subject":${subject},"time":"${event.time}","partitionkey":${subject},"sequence":"${sequenceOf(event)}","datacontenttype":"${DATA_TYPE}","data":${eventData(event)}}`;
 }
 
-/** Batched mode: a JSON array of structured events. */
+/** Batched mode: a JSON array of structured events, in the order given. */
 export function batchBody(origin: EventOrigin, events: readonly ChangeEvent[]): string {
-  return `[${events.map((event) => structuredBody(origin, event)).join(",")}]`;
+  let body = "";
+  let separator = "[";
+  for (const event of events) {
+    body += separator + structuredBody(origin, event);
+    separator = ",";
+  }
+  return `${body}]`;
 }
 
 /** The `data` of an event: what happened to which row. */
 export function eventData(event: ChangeEvent): string {
   const { operation, schema, table, key, oldKey, old, context, transactionId } = event;
   const before = oldKey === null ? "" : `,"oldKey":${oldKey}`;
-  return `{"operation":"${operation}","relation":{"schema":${JSON.stringify(schema)},"table":${JSON.stringify(table)}},"key":${key ?? "null"}${before},"old":${old ?? "null"},"new":${event.new ?? "null"},"transaction":{"id":"${transactionId}"},"context":${context}}`;
+  return `{"operation":"${operation}","relation":{"schema":${jsonString(schema)},"table":${jsonString(table)}},"key":${key ?? "null"}${before},"old":${old ?? "null"},"new":${event.new ?? "null"},"transaction":{"id":"${transactionId}"},"context":${context}}`;
 }
 
-function attributesOf(origin: EventOrigin, event: ChangeEvent): Attributes {
-  const table = `${event.schema}.${event.table}`;
-  const subject = event.key === null ? table : `${table}/${event.key}`;
-  return {
-    id: stableEventId(origin, event),
-    source: origin.source,
-    type: EVENT_TYPES[event.operation],
-    subject,
-    time: event.time,
-    partitionkey: subject,
-    // Compared as text, so all of one length (extension "sequence").
-    sequence: event.id.padStart(20, "0"),
-  };
+/** `schema.table/key`: also the partition key, because a key alone is not unique among tables. */
+function subjectOf({ schema, table, key }: ChangeEvent): string {
+  return key === null ? `${schema}.${table}` : `${schema}.${table}/${key}`;
 }
 
-/** Header values hold printable ASCII without space, quote and percent; the rest is percent-encoded UTF-8 (CloudEvents HTTP binding 3.1.3.2). */
+/**
+ * The position, padded to one length: the CloudEvents extension `sequence` is compared as text. It
+ * grows in commit order within a partition key; between keys it need not.
+ */
+function sequenceOf({ id }: ChangeEvent): string {
+  return id.padStart(SEQUENCE_DIGITS, "0");
+}
+
+/** A bigint has 19 digits at most. */
+const SEQUENCE_DIGITS = 20;
+
+function jsonString(text: string): string {
+  return PLAIN_IN_JSON.test(text) ? `"${text}"` : JSON.stringify(text);
+}
+
+const PLAIN_IN_JSON = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/;
+
+/** Printable ASCII but for space, quote and percent stays; the rest is percent-encoded UTF-8 (CloudEvents HTTP binding 1.0, 3.1.3.2). */
 function headerValue(text: string): string {
-  if (PLAIN.test(text)) return text;
-  return text.replace(TO_ENCODE, (character) => {
-    const bytes = Buffer.from(character.isWellFormed() ? character : "\uFFFD");
-    return [...bytes].map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, "0")}`).join("");
-  });
+  return PLAIN_IN_HEADER.test(text) ? text : text.toWellFormed().replace(NOT_PLAIN_IN_HEADER, (run) => encodeURIComponent(run));
 }
 
-const PLAIN = /^[\x21\x23\x24\x26-\x7e]*$/;
-const TO_ENCODE = /[^\x21\x23\x24\x26-\x7e]/gu;
+const PLAIN_IN_HEADER = /^[\x21\x23\x24\x26-\x7e]*$/;
+/** encodeURIComponent leaves alone only what is plain here as well. */
+const NOT_PLAIN_IN_HEADER = /[^\x21\x23\x24\x26-\x7e]+/g;

@@ -135,7 +135,7 @@ function ofBuild(build: ObservedBuild | Problem | null): Verdict {
   if (build === null) return PENDING;
   if ("ok" in build) return { status: "False", reason: build.reason, message: build.message };
   const first = build.failures[0];
-  if (first === undefined) return { status: "True", reason: "Built", message: `${build.tables} tables are captured.` };
+  if (first === undefined) return { status: "True", reason: "Built", message: `Tables captured: ${build.tables}.` };
   const others = build.failures.length > 1 ? ` And ${build.failures.length - 1} more; see status.build.failedTables.` : "";
   return { status: "False", reason: first.reason, message: `${first.message}${others}` };
 }
@@ -172,7 +172,7 @@ function ofDelivery(source: PgEventSource, delivery: readonly ObservedDelivery[]
   if (waiting !== undefined || looked.length < active.size) {
     return { status: "Unknown", reason: "WaitingForWorker", message: `Callback ${waiting?.name ?? "(new)"} waits for a worker.` };
   }
-  return { status: "True", reason: "Delivering", message: `${looked.length} callbacks are served.` };
+  return { status: "True", reason: "Delivering", message: `Callbacks served: ${looked.length}.` };
 }
 
 function buildStatus(build: ObservedBuild | Problem | null, previous: PgEventSourceStatus | undefined, now: string, version: string) {

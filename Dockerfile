@@ -1,0 +1,20 @@
+# Two stages: the first has everything that makes the program, the second only the program.
+FROM node:24-bookworm-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci
+COPY tsconfig.json ./
+COPY scripts scripts
+COPY sql sql
+COPY src src
+RUN npm run build
+
+FROM node:24-bookworm-slim
+ENV NODE_ENV=production
+WORKDIR /app
+COPY LICENSE package.json ./
+COPY --from=build /app/sql sql
+COPY --from=build /app/dist dist
+# Nobody's number, so that runAsNonRoot can be checked without /etc/passwd.
+USER 65532:65532
+ENTRYPOINT ["node", "/app/dist/cli.js"]

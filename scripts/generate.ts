@@ -6,6 +6,7 @@
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { helmProgram } from "../test/support/cluster/helm.ts";
 import { crdFile, crdTemplate, valuesFile, valuesReference, valuesSchema } from "./generate/chart.ts";
 import { installFile } from "./generate/install.ts";
 import { editorSchema, fieldReference } from "./generate/reference.ts";
@@ -22,7 +23,7 @@ const OUTPUTS: Record<string, () => string> = {
   "docs/reference/pgeventsource.md": fieldReference,
   "docs/reference/pgeventsource.schema.json": editorSchema,
   "docs/reference/chart-values.md": valuesReference,
-  "deploy/install.yaml": () => installFile(process.env.HELM ?? "helm", join(ROOT, CHART)),
+  "deploy/install.yaml": () => installFile(helmProgram() ?? "helm", join(ROOT, CHART)),
 };
 
 const check = process.argv.includes("--check");

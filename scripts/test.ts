@@ -129,7 +129,8 @@ async function runSuite(suite: string, files: string[], sum: Counts): Promise<vo
     else sum.passed += 1;
   });
   events.on("test:fail", (event) => {
-    if (event.details.type !== "suite" || failureType(event.details.error) !== "subtestsFailed") sum.failed += 1;
+    if (event.details.type !== "suite" || failureType(event.details.error) !== "subtestsFailed")
+      sum.failed += 1;
   });
   for await (const text of events.compose(spec())) process.stdout.write(text);
 }

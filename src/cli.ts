@@ -19,8 +19,10 @@ async function main(argv: readonly string[]): Promise<void> {
     .description("PostgreSQL change events as a Kubernetes resource.")
     .version(VERSION);
   const named = COMMANDS[argv[0] ?? ""];
-  for (const load of named === undefined ? Object.values(COMMANDS) : [named]) program.addCommand(await load());
-  for (const command of [program, ...program.commands]) command.exitOverride().showHelpAfterError("(--help lists the options)");
+  for (const load of named === undefined ? Object.values(COMMANDS) : [named])
+    program.addCommand(await load());
+  for (const command of [program, ...program.commands])
+    command.exitOverride().showHelpAfterError("(--help lists the options)");
   await program.parseAsync([...argv], { from: "user" });
 }
 
@@ -30,7 +32,8 @@ try {
   if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? 0 : USAGE_EXIT;
   } else {
-    const text = error instanceof PgEventsError ? describeError(error) : `PGE_INTERNAL: ${(error as Error).stack}`;
+    const text =
+      error instanceof PgEventsError ? describeError(error) : `PGE_INTERNAL: ${(error as Error).stack}`;
     process.stderr.write(`${maskSecrets(text)}\n`);
     process.exitCode = 1;
   }

@@ -15,7 +15,10 @@ const listAsInPod = (description: string) =>
   z.array(z.record(z.string(), z.unknown())).default([]).meta({ description });
 const port = z.int().min(1).max(65_535);
 const group = <S extends z.ZodRawShape>(description: string, shape: S) =>
-  z.strictObject(shape).prefault({} as never).meta({ description });
+  z
+    .strictObject(shape)
+    .prefault({} as never)
+    .meta({ description });
 
 const NAMESPACE = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
 
@@ -28,12 +31,18 @@ export const chartValues = z.strictObject({
       .regex(/^(sha256:[0-9a-f]{64})?$/)
       .default("")
       .meta({ description: "Digest such as sha256:…; wins over the tag." }),
-    pullPolicy: z.enum(["Always", "IfNotPresent", "Never"]).default("IfNotPresent").meta({ description: "Pull policy of operator and workers." }),
+    pullPolicy: z
+      .enum(["Always", "IfNotPresent", "Never"])
+      .default("IfNotPresent")
+      .meta({ description: "Pull policy of operator and workers." }),
   }),
   imagePullSecrets: z
     .array(z.strictObject({ name: z.string().min(1) }))
     .default([])
-    .meta({ description: "Secrets to pull the operator's image with; a worker's are in spec.worker.imagePullSecrets." }),
+    .meta({
+      description:
+        "Secrets to pull the operator's image with; a worker's are in spec.worker.imagePullSecrets.",
+    }),
   nameOverride: text("", "Replaces the chart's name in names and labels."),
   fullnameOverride: text("", "Replaces the whole prefix of names."),
   commonLabels: labels("Labels added to every object of the chart."),
@@ -41,18 +50,42 @@ export const chartValues = z.strictObject({
   watchNamespaces: z
     .array(z.string().max(63).regex(NAMESPACE))
     .default([])
-    .meta({ description: "Namespaces the operator works in, with a Role in each and no ClusterRole. Empty: all of them." }),
-  logLevel: z.enum(["Error", "Warn", "Info", "Debug"]).default("Info").meta({ description: "How much the operator logs." }),
+    .meta({
+      description:
+        "Namespaces the operator works in, with a Role in each and no ClusterRole. Empty: all of them.",
+    }),
+  logLevel: z
+    .enum(["Error", "Warn", "Info", "Debug"])
+    .default("Info")
+    .meta({ description: "How much the operator logs." }),
   maxConcurrentReconciles: whole(1, 100, 5, "PgEventSources worked on at once."),
-  resyncSeconds: whole(10, 86_400, 60, "Seconds after which a PgEventSource is looked at again without a change."),
+  resyncSeconds: whole(
+    10,
+    86_400,
+    60,
+    "Seconds after which a PgEventSource is looked at again without a change.",
+  ),
   secrets: group("How Secrets are treated.", {
-    requireAllowLabel: flag(true, 'Refuse to send the value of a Secret to a callback unless the Secret carries the label pgevents.dev/allow: "true".'),
+    requireAllowLabel: flag(
+      true,
+      'Refuse to send the value of a Secret to a callback unless the Secret carries the label pgevents.dev/allow: "true".',
+    ),
   }),
   leaderElection: group("The Lease by which the operator pods agree on a leader.", {
     id: text("", "Name of the Lease. Empty: the name of the Deployment."),
     leaseDurationSeconds: whole(2, 600, 15, "Seconds after which a silent leader is replaced."),
-    renewDeadlineSeconds: whole(1, 600, 10, "Seconds after which a leader that cannot renew ends itself; less than leaseDurationSeconds."),
-    retryPeriodSeconds: whole(1, 600, 2, "Seconds between attempts to renew or to take over; less than renewDeadlineSeconds."),
+    renewDeadlineSeconds: whole(
+      1,
+      600,
+      10,
+      "Seconds after which a leader that cannot renew ends itself; less than leaseDurationSeconds.",
+    ),
+    retryPeriodSeconds: whole(
+      1,
+      600,
+      2,
+      "Seconds between attempts to renew or to take over; less than renewDeadlineSeconds.",
+    ),
   }),
   crds: group("The CustomResourceDefinition.", {
     enabled: flag(true, "Install and upgrade it with the chart."),
@@ -61,7 +94,10 @@ export const chartValues = z.strictObject({
   rbac: group("Rights in the cluster.", {
     create: flag(true, "Create the roles and bindings of the operator."),
     aggregateToView: flag(true, "Let the cluster role `view` read PgEventSources."),
-    aggregateToEdit: flag(true, "Let the cluster roles `edit` and `admin` write PgEventSources. Who may write one can read the tables it captures."),
+    aggregateToEdit: flag(
+      true,
+      "Let the cluster roles `edit` and `admin` write PgEventSources. Who may write one can read the tables it captures.",
+    ),
   }),
   serviceAccount: group("ServiceAccount of the operator. Workers have none of their own and no token.", {
     create: flag(true, "Create it."),
@@ -70,7 +106,10 @@ export const chartValues = z.strictObject({
   }),
   podAnnotations: labels("Annotations of the operator pods."),
   podLabels: labels("Labels of the operator pods."),
-  extraArgs: z.array(z.string()).default([]).meta({ description: "Arguments added to `pg-events operator`." }),
+  extraArgs: z
+    .array(z.string())
+    .default([])
+    .meta({ description: "Arguments added to `pg-events operator`." }),
   extraEnv: listAsInPod("Environment variables added to the operator, as in a container."),
   extraVolumes: listAsInPod("Volumes added to the operator pods."),
   extraVolumeMounts: listAsInPod("Mounts added to the operator's container."),
@@ -87,12 +126,20 @@ export const chartValues = z.strictObject({
   hostAliases: listAsInPod("Entries added to /etc/hosts of the operator pods."),
   dnsPolicy: text("", "DNS policy of the operator pods. Empty: ClusterFirst."),
   dnsConfig: asInPod("DNS settings of the operator pods."),
-  terminationGracePeriodSeconds: whole(1, 3600, 30, "Seconds an operator pod has to finish what is under way."),
+  terminationGracePeriodSeconds: whole(
+    1,
+    3600,
+    30,
+    "Seconds an operator pod has to finish what is under way.",
+  ),
   revisionHistoryLimit: whole(0, 100, 3, "Old ReplicaSets to keep."),
-  podDisruptionBudget: group("Limits voluntary disruption of the operator; rendered only with more than one replica.", {
-    enabled: flag(true, "Create it."),
-    maxUnavailable: whole(1, 10, 1, "Pods that may be away at once."),
-  }),
+  podDisruptionBudget: group(
+    "Limits voluntary disruption of the operator; rendered only with more than one replica.",
+    {
+      enabled: flag(true, "Create it."),
+      maxUnavailable: whole(1, 10, 1, "Pods that may be away at once."),
+    },
+  ),
   metrics: group("Prometheus metrics of the operator.", {
     service: group("Service in front of the ports metrics and probes.", {
       enabled: flag(true, "Create it; `helm test` needs it."),
@@ -105,10 +152,20 @@ export const chartValues = z.strictObject({
     }),
   }),
   networkPolicy: group("NetworkPolicy of the operator.", {
-    enabled: flag(true, "Create it: inbound metrics and probes only; outbound DNS, API server and databases only."),
-    apiServerPorts: z.array(port).min(1).default([443, 6443]).meta({ description: "Ports of the API server." }),
+    enabled: flag(
+      true,
+      "Create it: inbound metrics and probes only; outbound DNS, API server and databases only.",
+    ),
+    apiServerPorts: z
+      .array(port)
+      .min(1)
+      .default([443, 6443])
+      .meta({ description: "Ports of the API server." }),
     databasePorts: z.array(port).min(1).default([5432]).meta({ description: "Ports of the databases." }),
     extraEgress: listAsInPod("Outbound rules added to it."),
   }),
-  global: z.record(z.string(), z.unknown()).default({}).meta({ description: "Helm's values for all charts of a release; not used here." }),
+  global: z
+    .record(z.string(), z.unknown())
+    .default({})
+    .meta({ description: "Helm's values for all charts of a release; not used here." }),
 });

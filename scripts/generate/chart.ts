@@ -58,11 +58,19 @@ function valuesJson(): JsonSchema {
 function valueLines(schema: JsonSchema, defaults: Record<string, unknown>, indent: string): string[] {
   const fields = Object.entries((schema.properties ?? {}) as Record<string, JsonSchema>);
   return fields.flatMap(([name, field]) => {
-    const comment = wrapped(String(field.description), LINE_LENGTH - indent.length - 2).map((line) => `${indent}# ${line}`);
+    const comment = wrapped(String(field.description), LINE_LENGTH - indent.length - 2).map(
+      (line) => `${indent}# ${line}`,
+    );
     if (field.properties !== undefined) {
-      return [...comment, `${indent}${name}:`, ...valueLines(field, defaults[name] as Record<string, unknown>, `${indent}  `)];
+      return [
+        ...comment,
+        `${indent}${name}:`,
+        ...valueLines(field, defaults[name] as Record<string, unknown>, `${indent}  `),
+      ];
     }
-    const value = yamlText({ [name]: defaults[name] }).trimEnd().split("\n");
+    const value = yamlText({ [name]: defaults[name] })
+      .trimEnd()
+      .split("\n");
     return [...comment, ...value.map((line) => indent + line)];
   });
 }

@@ -23,7 +23,13 @@ export function fieldRows(schema: JsonSchema, prefix = ""): FieldRow[] {
   });
 }
 
-export const rowCells = (row: FieldRow) => [code(row.path), row.type, row.default, row.limits, row.description];
+export const rowCells = (row: FieldRow) => [
+  code(row.path),
+  row.type,
+  row.default,
+  row.limits,
+  row.description,
+];
 
 function childRows(path: string, field: JsonSchema): FieldRow[] {
   const items = field.items as JsonSchema | undefined;
@@ -32,7 +38,7 @@ function childRows(path: string, field: JsonSchema): FieldRow[] {
 
 function rowOf(path: string, field: JsonSchema, required: boolean): FieldRow {
   const text = String(field.description ?? "");
-  const said = /^(.*?)\s*Default: ([^]*)\.$/.exec(text);
+  const said = /^(.*?)\s*Default: ([\s\S]*)\.$/.exec(text);
   return {
     path,
     type: typeText(field),
@@ -45,7 +51,9 @@ function rowOf(path: string, field: JsonSchema, required: boolean): FieldRow {
 function defaultText(field: JsonSchema, said: string | undefined): string {
   if (said !== undefined && (typeof field.default === "object" || field.default === undefined)) return said;
   if (field.default === undefined || JSON.stringify(field.default) === "{}") return "";
-  return code(typeof field.default === "string" && field.default !== "" ? field.default : JSON.stringify(field.default));
+  return code(
+    typeof field.default === "string" && field.default !== "" ? field.default : JSON.stringify(field.default),
+  );
 }
 
 function typeText(field: JsonSchema): string {

@@ -18,10 +18,21 @@ interface Manifest {
 
 /** deploy/install.yaml; needs the other files of the chart to be written already. */
 export function installFile(helm: string, chart: string): string {
-  const args = ["template", "pg-events", chart, "--namespace", NAMESPACE, "--skip-tests", "--set", "crds.keep=false"];
+  const args = [
+    "template",
+    "pg-events",
+    chart,
+    "--namespace",
+    NAMESPACE,
+    "--skip-tests",
+    "--set",
+    "crds.keep=false",
+  ];
   const rendered = execFileSync(helm, args, { encoding: "utf8", maxBuffer: 64 * 1024 * 1024 });
   const manifests = parseAllDocuments(rendered).map((document) => document.toJS() as Manifest | null);
-  const texts = manifests.filter((manifest) => manifest !== null).map((manifest) => yamlText(withoutHelm(manifest)));
+  const texts = manifests
+    .filter((manifest) => manifest !== null)
+    .map((manifest) => yamlText(withoutHelm(manifest)));
   return `${GENERATED_YAML}\n${texts.join("---\n")}`;
 }
 

@@ -6,7 +6,8 @@ export function table(head: string[], rows: string[][]): string {
 
 export const code = (text: string) => `\`${text}\``;
 
-export const GENERATED_MARKDOWN = "<!-- Written by scripts/generate.ts; edit its source and run `npm run generate`. -->";
+export const GENERATED_MARKDOWN =
+  "<!-- Written by scripts/generate.ts; edit its source and run `npm run generate`. -->";
 
 /** A pipe splits cells even inside of back-ticks, and angle brackets outside of them would be markup. */
 function cell(text: string): string {

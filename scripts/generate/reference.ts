@@ -36,9 +36,15 @@ export function fieldReference(): string {
     table(["Field", "Type", "Description"], fieldRows(root.status).map(statusCells)),
     "## Conditions",
     CONDITIONS,
-    table(["Type", "True when"], Object.entries(CONDITION_TYPES).map(([type, text]) => [code(type), text])),
+    table(
+      ["Type", "True when"],
+      Object.entries(CONDITION_TYPES).map(([type, text]) => [code(type), text]),
+    ),
     "## Reasons",
-    table(["Reason", "Meaning"], Object.entries(REASONS).map(([reason, text]) => [code(reason), text])),
+    table(
+      ["Reason", "Meaning"],
+      Object.entries(REASONS).map(([reason, text]) => [code(reason), text]),
+    ),
   ];
   return `${sections.join("\n\n")}\n`;
 }
@@ -52,7 +58,9 @@ export function editorSchema(): string {
 
 function rootSchema() {
   const [version] = pgEventSourceCrd().spec.versions;
-  return version?.schema.openAPIV3Schema as JsonSchema & { properties: Record<"spec" | "status", JsonSchema> };
+  return version?.schema.openAPIV3Schema as JsonSchema & {
+    properties: Record<"spec" | "status", JsonSchema>;
+  };
 }
 
 function fieldTable(schema: JsonSchema): string {

@@ -36,21 +36,31 @@ const INT_OR_STRING = "x-kubernetes-int-or-string";
  * @throws Error with the path of a keyword that a CRD cannot hold
  */
 export function structuralSchema(schema: z.ZodType): JsonSchema {
-  const json = z.toJSONSchema(schema, { target: "openapi-3.0", io: "input", unrepresentable: "any" }) as JsonSchema;
+  const json = z.toJSONSchema(schema, {
+    target: "openapi-3.0",
+    io: "input",
+    unrepresentable: "any",
+  }) as JsonSchema;
   return convert(json, "spec");
 }
 
 /** Copies field by field and gives each the converted schema. */
-export function mapFields(fields: unknown, convertOne: (field: JsonSchema, name: string) => JsonSchema): JsonSchema {
+export function mapFields(
+  fields: unknown,
+  convertOne: (field: JsonSchema, name: string) => JsonSchema,
+): JsonSchema {
   const entries = Object.entries((fields ?? {}) as Record<string, JsonSchema>);
   return Object.fromEntries(entries.map(([name, field]) => [name, convertOne(field, name)]));
 }
 
 function convert(json: JsonSchema, path: string): JsonSchema {
-  const unknown = Object.keys(json).find((key) => !(KEPT as readonly string[]).includes(key) && !NESTED.includes(key));
+  const unknown = Object.keys(json).find(
+    (key) => !(KEPT as readonly string[]).includes(key) && !NESTED.includes(key),
+  );
   if (unknown !== undefined) throw new Error(`${path}: a CRD cannot hold the keyword ${unknown}`);
   const result: JsonSchema = {};
-  for (const key of KEPT) if (json[key] !== undefined && !isSafeIntegerBound(key, json[key])) result[key] = json[key];
+  for (const key of KEPT)
+    if (json[key] !== undefined && !isSafeIntegerBound(key, json[key])) result[key] = json[key];
   refuseLookAround(json.pattern, path);
   convertUnion(json, result, path);
   if (json.properties !== undefined) {
@@ -91,7 +101,8 @@ function convertUnion(json: JsonSchema, result: JsonSchema, path: string): void 
 /** `additionalProperties` is kept for maps only: beside `properties` a structural schema refuses it. */
 function convertMap(json: JsonSchema, result: JsonSchema, path: string): void {
   const value = json.additionalProperties;
-  if (typeof value !== "object" || value === null || json["x-kubernetes-preserve-unknown-fields"] === true) return;
+  if (typeof value !== "object" || value === null || json["x-kubernetes-preserve-unknown-fields"] === true)
+    return;
   if (Object.keys(value).length === 0) throw new Error(`${path}: a map needs a schema for its values`);
   result.additionalProperties = convert(value as JsonSchema, `${path}.*`);
 }

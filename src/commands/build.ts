@@ -33,7 +33,11 @@ async function run(flags: BuildFlags): Promise<void> {
   const { capture, callbacks } = source.spec;
   if (flags.uninstall) {
     const { removed, tables } = await removeCapture(settings, { schemaName: capture.schemaName, owner });
-    print(removed ? `Removed capture of ${count(tables, "table")} and schema ${capture.schemaName}.` : "Nothing to remove.");
+    print(
+      removed
+        ? `Removed capture of ${count(tables, "table")} and schema ${capture.schemaName}.`
+        : "Nothing to remove.",
+    );
     return;
   }
   const request = { capture, callbacks: callbacks.map(({ name }) => name), owner, version: VERSION };
@@ -49,9 +53,9 @@ function describe(report: BuildReport, checking: boolean): void {
   for (const { message } of report.findings) print(`note: ${message}`);
   for (const { reason, message } of report.failures) process.stderr.write(`${reason}: ${message}\n`);
   const state = `${count(report.tables, "table")} captured, PostgreSQL ${report.serverVersion}`;
-  if (!report.changed) return print(`Nothing changed: ${state}.`);
-  if (checking) return print(`Differs: ${report.actions.map(({ id }) => id).join(", ")}.`);
-  print(`Built (${count(report.actions.length, "action")}): ${state}.`);
+  if (!report.changed) print(`Nothing changed: ${state}.`);
+  else if (checking) print(`Differs: ${report.actions.map(({ id }) => id).join(", ")}.`);
+  else print(`Built (${count(report.actions.length, "action")}): ${state}.`);
 }
 
 function count(number: number, noun: string): string {

@@ -4,7 +4,7 @@ import { watch } from "node:fs";
 import { Command } from "commander";
 import { parsePgEventSource } from "../core/api/parse.ts";
 import { API_VERSION, KIND, type PgEventSource } from "../core/api/source.ts";
-import { PgEventsError, describeError } from "../core/errors.ts";
+import { describeError, PgEventsError } from "../core/errors.ts";
 import { type DatabaseSettings, databaseFromUrl } from "../core/settings/database.ts";
 import { buildCapture } from "../postgres/build.ts";
 import { connectDatabase } from "../postgres/connect.ts";
@@ -29,9 +29,17 @@ interface DevFlags {
 
 export function devCommand(): Command {
   return new Command("dev")
-    .description("Run build and relay on this machine and show the delivered events; Ctrl-C leaves nothing behind.")
-    .option("-f, --manifest <file>", "YAML file with a PgEventSource; a change of the file is applied (default: a sample)")
-    .option("--database-url <url>", "postgres:// URL (environment: PG_EVENTS_DATABASE_URL; default: an embedded PostgreSQL with a sample application)")
+    .description(
+      "Run build and relay on this machine and show the delivered events; Ctrl-C leaves nothing behind.",
+    )
+    .option(
+      "-f, --manifest <file>",
+      "YAML file with a PgEventSource; a change of the file is applied (default: a sample)",
+    )
+    .option(
+      "--database-url <url>",
+      "postgres:// URL (environment: PG_EVENTS_DATABASE_URL; default: an embedded PostgreSQL with a sample application)",
+    )
     .option("--keep", "leave the capture in the database at the end")
     .action(run);
 }
@@ -40,17 +48,24 @@ async function run(flags: DevFlags): Promise<void> {
   const stop = shutdownSignal();
   if (flags.manifest !== undefined) readManifest(flags.manifest); // a wrong manifest is told before anything starts
   const url = flags.databaseUrl ?? process.env.PG_EVENTS_DATABASE_URL;
-  const given = url === undefined || url === "" ? null : databaseFromUrl(url, flags.databaseUrl === undefined ? "PG_EVENTS_DATABASE_URL" : "--database-url");
+  const given =
+    url === undefined || url === ""
+      ? null
+      : databaseFromUrl(url, flags.databaseUrl === undefined ? "PG_EVENTS_DATABASE_URL" : "--database-url");
   const receiver = await startTerminalReceiver(print);
   try {
-    if (given === null) await withEmbeddedDatabase((settings) => session(flags, settings, receiver.url, stop), stop);
+    if (given === null)
+      await withEmbeddedDatabase((settings) => session(flags, settings, receiver.url, stop), stop);
     else await session(flags, given, receiver.url, stop);
   } finally {
     await receiver.close();
   }
 }
 
-async function withEmbeddedDatabase(work: (settings: DatabaseSettings) => Promise<void>, stop: AbortSignal): Promise<void> {
+async function withEmbeddedDatabase(
+  work: (settings: DatabaseSettings) => Promise<void>,
+  stop: AbortSignal,
+): Promise<void> {
   print("Starting an embedded PostgreSQL …");
   const server = await startEmbeddedPostgres();
   try {
@@ -70,17 +85,30 @@ async function withEmbeddedDatabase(work: (settings: DatabaseSettings) => Promis
 }
 
 /** Builds and relays until told to stop; begins anew when the manifest file changes. */
-async function session(flags: DevFlags, settings: DatabaseSettings, receiverUrl: string, stop: AbortSignal): Promise<void> {
+async function session(
+  flags: DevFlags,
+  settings: DatabaseSettings,
+  receiverUrl: string,
+  stop: AbortSignal,
+): Promise<void> {
   let built: { schemaName: string; owner: string } | null = null;
   while (!stop.aborted) {
     const changed = manifestChange(flags.manifest);
     const round = AbortSignal.any([stop, changed.signal]);
     try {
-      const source = toReceiver(flags.manifest === undefined ? sample() : readManifest(flags.manifest), receiverUrl);
+      const source = toReceiver(
+        flags.manifest === undefined ? sample() : readManifest(flags.manifest),
+        receiverUrl,
+      );
       const { capture, callbacks } = source.spec;
       const owner = ownerOf(source);
-      const report = await buildCapture(settings, { capture, callbacks: callbacks.map(({ name }) => name), owner, version: VERSION }, { mode: "apply" });
-      if (report.actions.some(({ kind }) => kind === "InstallSchema")) built = { schemaName: capture.schemaName, owner };
+      const report = await buildCapture(
+        settings,
+        { capture, callbacks: callbacks.map(({ name }) => name), owner, version: VERSION },
+        { mode: "apply" },
+      );
+      if (report.actions.some(({ kind }) => kind === "InstallSchema"))
+        built = { schemaName: capture.schemaName, owner };
       for (const { reason, message } of report.failures) print(`${reason}: ${message}`);
       print(`Built ${source.metadata.name}: ${report.tables} tables captured. Events follow; Ctrl-C ends.`);
       await runWorkerWith(
@@ -141,7 +169,10 @@ function toReceiver(source: PgEventSource, url: string): PgEventSource {
 
 function sample(): PgEventSource {
   const spec = { callbacks: [{ name: "terminal", http: { uri: "http://localhost/" } }] };
-  return parsePgEventSource({ apiVersion: API_VERSION, kind: KIND, metadata: { name: "sample" }, spec }, "the sample");
+  return parsePgEventSource(
+    { apiVersion: API_VERSION, kind: KIND, metadata: { name: "sample" }, spec },
+    "the sample",
+  );
 }
 
 function print(line: string): void {

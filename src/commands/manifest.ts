@@ -20,7 +20,8 @@ export function readManifest(path: string): PgEventSource {
   }
   const values = "empty" in documents ? [] : documents.map((document) => document.toJS() as unknown);
   const sources = values.filter((value) => (value as { kind?: unknown } | null)?.kind === KIND);
-  if (sources.length !== 1) throw unreadable(path, `it must hold exactly one ${KIND}, and holds ${sources.length}`);
+  if (sources.length !== 1)
+    throw unreadable(path, `it must hold exactly one ${KIND}, and holds ${sources.length}`);
   return parsePgEventSource(sources[0], path);
 }
 
@@ -44,20 +45,27 @@ export function databaseOf(source: PgEventSource, options: DatabaseOptions): Dat
     return databaseFromSecret(source.spec.database, secretFiles(options.secrets));
   }
   throw new PgEventsError("PGE_DATABASE_MISSING", "No database is given.", {
-    remedy: "Set --database-url or PG_EVENTS_DATABASE_URL, or --secrets with a directory that holds the files <secret>/<key> of spec.database.",
+    remedy:
+      "Set --database-url or PG_EVENTS_DATABASE_URL, or --secrets with a directory that holds the files <secret>/<key> of spec.database.",
   });
 }
 
 /** Who owns what a local manifest builds. */
 export function ownerOf(source: PgEventSource): string {
-  return process.env.PG_EVENTS_OWNER ?? `manifest:${source.metadata.namespace ?? "default"}/${source.metadata.name}`;
+  return (
+    process.env.PG_EVENTS_OWNER ??
+    `manifest:${source.metadata.namespace ?? "default"}/${source.metadata.name}`
+  );
 }
 
 function readText(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
-    throw unreadable(path, (error as { code?: string }).code === "ENOENT" ? "there is no such file" : "it cannot be read");
+    throw unreadable(
+      path,
+      (error as { code?: string }).code === "ENOENT" ? "there is no such file" : "it cannot be read",
+    );
   }
 }
 

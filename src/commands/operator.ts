@@ -39,35 +39,103 @@ export function operatorCommand(): Command {
   };
   return new Command("operator")
     .description("Watch PgEventSources, build their capture and run their workers.")
-    .addOption(option("--namespaces <list>", "namespaces to watch, separated by commas (default: all)", "PG_EVENTS_WATCH_NAMESPACES").argParser(list).default([], "all"))
-    .addOption(option("--worker-image <image>", "image of the worker pods", "PG_EVENTS_WORKER_IMAGE").makeOptionMandatory())
-    .addOption(option("--image-pull-policy <policy>", "for the worker pods").choices(["Always", "IfNotPresent", "Never"]).default("IfNotPresent"))
-    .addOption(option("--leader-election-namespace <name>", "namespace of the Lease", "POD_NAMESPACE").default("default"))
+    .addOption(
+      option(
+        "--namespaces <list>",
+        "namespaces to watch, separated by commas (default: all)",
+        "PG_EVENTS_WATCH_NAMESPACES",
+      )
+        .argParser(list)
+        .default([], "all"),
+    )
+    .addOption(
+      option(
+        "--worker-image <image>",
+        "image of the worker pods",
+        "PG_EVENTS_WORKER_IMAGE",
+      ).makeOptionMandatory(),
+    )
+    .addOption(
+      option("--image-pull-policy <policy>", "for the worker pods")
+        .choices(["Always", "IfNotPresent", "Never"])
+        .default("IfNotPresent"),
+    )
+    .addOption(
+      option("--leader-election-namespace <name>", "namespace of the Lease", "POD_NAMESPACE").default(
+        "default",
+      ),
+    )
     .addOption(option("--leader-election-id <name>", "name of the Lease").default("pg-events-operator"))
-    .addOption(option("--lease-duration-seconds <number>", "a leader that is silent for this long is replaced").argParser(seconds).default(15))
-    .addOption(option("--renew-deadline-seconds <number>", "a leader that cannot renew for this long ends").argParser(seconds).default(10))
-    .addOption(option("--retry-period-seconds <number>", "between attempts to get or renew the Lease").argParser(seconds).default(2))
+    .addOption(
+      option("--lease-duration-seconds <number>", "a leader that is silent for this long is replaced")
+        .argParser(seconds)
+        .default(15),
+    )
+    .addOption(
+      option("--renew-deadline-seconds <number>", "a leader that cannot renew for this long ends")
+        .argParser(seconds)
+        .default(10),
+    )
+    .addOption(
+      option("--retry-period-seconds <number>", "between attempts to get or renew the Lease")
+        .argParser(seconds)
+        .default(2),
+    )
     .addOption(option("--metrics-address <address>", "where /metrics is served").default(":9090"))
     .addOption(option("--probes-address <address>", "where /livez and /readyz are served").default(":8081"))
-    .addOption(option("--max-concurrent-reconciles <number>", "sources, and so database connections, at once").argParser(seconds).default(5))
-    .addOption(option("--resync-seconds <number>", "between looks at a source that is well").argParser(seconds).default(60))
-    .addOption(option("--require-secret-label <boolean>", 'Secrets that are sent to callbacks need the label pgevents.dev/allow: "true"').argParser(boolean).default(true))
-    .addOption(option("--log-level <level>", "how much is logged", "PG_EVENTS_LOG_LEVEL").choices(LOG_LEVELS).default("Info"))
+    .addOption(
+      option("--max-concurrent-reconciles <number>", "sources, and so database connections, at once")
+        .argParser(seconds)
+        .default(5),
+    )
+    .addOption(
+      option("--resync-seconds <number>", "between looks at a source that is well")
+        .argParser(seconds)
+        .default(60),
+    )
+    .addOption(
+      option(
+        "--require-secret-label <boolean>",
+        'Secrets that are sent to callbacks need the label pgevents.dev/allow: "true"',
+      )
+        .argParser(boolean)
+        .default(true),
+    )
+    .addOption(
+      option("--log-level <level>", "how much is logged", "PG_EVENTS_LOG_LEVEL")
+        .choices(LOG_LEVELS)
+        .default("Info"),
+    )
     .addOption(option("--kubeconfig <file>", "instead of KUBECONFIG or the pod's service account"))
     .action(run);
 }
 
 async function run(flags: OperatorFlags): Promise<void> {
-  if (flags.renewDeadlineSeconds >= flags.leaseDurationSeconds || flags.retryPeriodSeconds >= flags.renewDeadlineSeconds) {
-    throw new PgEventsError("PGE_FLAG_INVALID", "--retry-period-seconds must be less than --renew-deadline-seconds, and that less than --lease-duration-seconds.");
+  if (
+    flags.renewDeadlineSeconds >= flags.leaseDurationSeconds ||
+    flags.retryPeriodSeconds >= flags.renewDeadlineSeconds
+  ) {
+    throw new PgEventsError(
+      "PGE_FLAG_INVALID",
+      "--retry-period-seconds must be less than --renew-deadline-seconds, and that less than --lease-duration-seconds.",
+    );
   }
   const log = createLogger(flags.logLevel, { component: "operator" });
   const registry = createRegistry(VERSION);
   const metrics = new OperatorMetrics(registry);
-  const client = new KubernetesClient(() => loadKubeConfig(flags.kubeconfig), (report) => metrics.requested(report));
+  const client = new KubernetesClient(
+    () => loadKubeConfig(flags.kubeconfig),
+    (report) => metrics.requested(report),
+  );
   const instance = `${hostname()}_${randomUUID()}`;
   const stop = shutdownSignal();
-  const controller: Controller = new Controller(client, () => election, { ...flags, version: VERSION, instance }, metrics, log);
+  const controller: Controller = new Controller(
+    client,
+    () => election,
+    { ...flags, version: VERSION, instance },
+    metrics,
+    log,
+  );
   const election = new LeaderElection({
     ...flags,
     client,
@@ -86,8 +154,14 @@ async function run(flags: OperatorFlags): Promise<void> {
   const servers = [
     await serveMetrics(flags.metricsAddress, registry),
     await serveProbes(flags.probesAddress, {
-      live: { "event loop": eventLoopCheck(), watches: () => (controller.stale ? "no sign of life from the API server for 10 minutes" : null) },
-      ready: { watches: () => (controller.synced ? null : "first lists are not complete"), running: () => (stop.aborted ? "shutting down" : null) },
+      live: {
+        "event loop": eventLoopCheck(),
+        watches: () => (controller.stale ? "no sign of life from the API server for 10 minutes" : null),
+      },
+      ready: {
+        watches: () => (controller.synced ? null : "first lists are not complete"),
+        running: () => (stop.aborted ? "shutting down" : null),
+      },
     }),
   ];
   process.on("unhandledRejection", (error) => {
@@ -112,12 +186,16 @@ async function run(flags: OperatorFlags): Promise<void> {
 }
 
 function list(text: string): string[] {
-  return text.split(",").map((part) => part.trim()).filter((part) => part !== "");
+  return text
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
 }
 
 function seconds(text: string): number {
   const number = Number(text);
-  if (!Number.isInteger(number) || number < 1 || number > 86_400) throw new InvalidArgumentError("It must be a whole number from 1 to 86400.");
+  if (!Number.isInteger(number) || number < 1 || number > 86_400)
+    throw new InvalidArgumentError("It must be a whole number from 1 to 86400.");
   return number;
 }
 

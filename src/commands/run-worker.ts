@@ -1,4 +1,6 @@
 /** Puts a worker together from a source and its settings; used by `worker` and by `dev`. */
+
+import type { Registry } from "prom-client";
 import { createTransport } from "../callbacks/registry.ts";
 import type { PgEventSource } from "../core/api/source.ts";
 import { captureFingerprint } from "../core/capture/fingerprint.ts";
@@ -8,7 +10,6 @@ import { connectDatabase, createPool } from "../postgres/connect.ts";
 import type { Logger } from "../runtime/log.ts";
 import { VERSION } from "../version.ts";
 import { runWorker, type WorkerHealth } from "../worker/worker.ts";
-import type { Registry } from "prom-client";
 
 export interface WorkerSetup {
   readonly source: PgEventSource;
@@ -34,7 +35,11 @@ export function runWorkerWith(setup: WorkerSetup, signal: AbortSignal): Promise<
     const request = { capture, callbacks, owner: setup.owner, version: VERSION };
     const specHash = captureFingerprint(capture, callbacks);
     const report = await buildCapture(settings(), request, { mode: "apply", onlyIfBuiltFor: specHash });
-    if (report.changed) log.info({ tables: report.tables, actions: report.actions.map(({ id }) => id) }, "schema changed: capture renewed");
+    if (report.changed)
+      log.info(
+        { tables: report.tables, actions: report.actions.map(({ id }) => id) },
+        "schema changed: capture renewed",
+      );
     for (const { table, reason } of report.failures) log.warn({ table, reason }, "table is not captured");
   };
   return runWorker(

@@ -22,13 +22,37 @@ interface WorkerFlags extends DatabaseOptions {
 export function workerCommand(): Command {
   return new Command("worker")
     .description("Relay change events to the callbacks until SIGTERM.")
-    .option("-f, --manifest <file>", "YAML file with a PgEventSource (environment: PG_EVENTS_SOURCE, the manifest itself as JSON)")
+    .option(
+      "-f, --manifest <file>",
+      "YAML file with a PgEventSource (environment: PG_EVENTS_SOURCE, the manifest itself as JSON)",
+    )
     .option("--database-url <url>", "postgres:// URL (environment: PG_EVENTS_DATABASE_URL)")
-    .addOption(new Option("--secrets <directory>", "files <secret>/<key> for the Secrets that the manifest names").env("PG_EVENTS_SECRETS_DIR"))
-    .addOption(new Option("--metrics-address <address>", "where /metrics is served").env("PG_EVENTS_METRICS_ADDRESS").default("127.0.0.1:9090"))
-    .addOption(new Option("--probes-address <address>", "where /livez and /readyz are served").env("PG_EVENTS_PROBES_ADDRESS").default("127.0.0.1:8081"))
-    .addOption(new Option("--drain-seconds <number>", "time for requests under way after SIGTERM").env("PG_EVENTS_DRAIN_SECONDS").default("25"))
-    .addOption(new Option("--log-level <level>", "how much is logged").env("PG_EVENTS_LOG_LEVEL").choices(LOG_LEVELS).default("Info"))
+    .addOption(
+      new Option("--secrets <directory>", "files <secret>/<key> for the Secrets that the manifest names").env(
+        "PG_EVENTS_SECRETS_DIR",
+      ),
+    )
+    .addOption(
+      new Option("--metrics-address <address>", "where /metrics is served")
+        .env("PG_EVENTS_METRICS_ADDRESS")
+        .default("127.0.0.1:9090"),
+    )
+    .addOption(
+      new Option("--probes-address <address>", "where /livez and /readyz are served")
+        .env("PG_EVENTS_PROBES_ADDRESS")
+        .default("127.0.0.1:8081"),
+    )
+    .addOption(
+      new Option("--drain-seconds <number>", "time for requests under way after SIGTERM")
+        .env("PG_EVENTS_DRAIN_SECONDS")
+        .default("25"),
+    )
+    .addOption(
+      new Option("--log-level <level>", "how much is logged")
+        .env("PG_EVENTS_LOG_LEVEL")
+        .choices(LOG_LEVELS)
+        .default("Info"),
+    )
     .action(run);
 }
 
@@ -75,7 +99,9 @@ function sourceOf({ manifest }: WorkerFlags): PgEventSource {
   if (manifest !== undefined) return readManifest(manifest);
   const text = process.env.PG_EVENTS_SOURCE;
   if (text === undefined || text === "") {
-    throw new PgEventsError("PGE_MANIFEST_MISSING", "No source is given.", { remedy: "Set --manifest or PG_EVENTS_SOURCE." });
+    throw new PgEventsError("PGE_MANIFEST_MISSING", "No source is given.", {
+      remedy: "Set --manifest or PG_EVENTS_SOURCE.",
+    });
   }
   let value: unknown;
   try {

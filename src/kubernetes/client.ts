@@ -32,7 +32,12 @@ export interface KubernetesObject {
     readonly finalizers?: readonly string[];
     readonly deletionTimestamp?: string;
     readonly creationTimestamp?: string;
-    readonly ownerReferences?: readonly { readonly uid: string; readonly name: string; readonly kind: string; readonly controller?: boolean }[];
+    readonly ownerReferences?: readonly {
+      readonly uid: string;
+      readonly name: string;
+      readonly kind: string;
+      readonly controller?: boolean;
+    }[];
   };
 }
 
@@ -82,7 +87,12 @@ export class KubernetesClient {
   /** Server-side apply: what this field manager wants, others' fields are kept. */
   apply<T>(path: string, body: unknown, fieldManager: string, options: CallOptions = {}): Promise<T> {
     const query = { ...options.query, fieldManager, force: "true" };
-    return this.#call<T>("PATCH", path, { ...options, query, body, contentType: "application/apply-patch+yaml" });
+    return this.#call<T>("PATCH", path, {
+      ...options,
+      query,
+      body,
+      contentType: "application/apply-patch+yaml",
+    });
   }
 
   mergePatch<T>(path: string, body: unknown, options: CallOptions = {}): Promise<T> {
@@ -94,7 +104,11 @@ export class KubernetesClient {
   }
 
   /** Opens a watch: the answer's body, to be read line by line. @throws KubernetesApiError */
-  async watch(path: string, query: Readonly<Record<string, string>>, signal: AbortSignal): Promise<Dispatcher.ResponseData["body"]> {
+  async watch(
+    path: string,
+    query: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<Dispatcher.ResponseData["body"]> {
     const response = await this.#send("GET", path, { query: { ...query, watch: "true" }, signal }, 0);
     this.#onRequest({ verb: "WATCH", resource: resourceOf(path), code: String(response.statusCode) });
     if (response.statusCode !== 200) throw await errorOf(response, path);
@@ -120,7 +134,9 @@ export class KubernetesClient {
         }
         const passing = error.status === 0 || error.status === 429 || error.status >= 500;
         if (!passing || (!repeatable && error.status !== 429) || attempt >= ATTEMPTS) throw error;
-        await sleep(Math.max(error.retryAfterMs, Math.random() * RETRY_BASE_MS * 2 ** attempt), undefined, { signal: options.signal });
+        await sleep(Math.max(error.retryAfterMs, Math.random() * RETRY_BASE_MS * 2 ** attempt), undefined, {
+          signal: options.signal,
+        });
       }
     }
   }
@@ -139,16 +155,29 @@ export class KubernetesClient {
     } catch (error) {
       if (error instanceof KubernetesApiError || options.signal?.aborted) throw error;
       this.#onRequest({ verb, resource, code: "error" });
-      throw new KubernetesApiError(0, "Unreachable", `${verb} ${path}: no answer from the API server (${codeOf(error)})`);
+      throw new KubernetesApiError(
+        0,
+        "Unreachable",
+        `${verb} ${path}: no answer from the API server (${codeOf(error)})`,
+      );
     }
   }
 
-  async #send(verb: Verb, path: string, options: CallOptions, timeoutMs: number): Promise<Dispatcher.ResponseData> {
+  async #send(
+    verb: Verb,
+    path: string,
+    options: CallOptions,
+    timeoutMs: number,
+  ): Promise<Dispatcher.ResponseData> {
     const credentials: RequestOptions = { headers: {} };
     await this.#config.applyToHTTPSOptions(credentials);
     const url = new URL((this.#config.getCurrentCluster()?.server ?? "").replace(/\/$/, "") + path);
     for (const [name, value] of Object.entries(options.query ?? {})) url.searchParams.set(name, value);
-    const headers: Record<string, string> = { accept: "application/json", "user-agent": "pg-events", ...(credentials.headers as Record<string, string>) };
+    const headers: Record<string, string> = {
+      accept: "application/json",
+      "user-agent": "pg-events",
+      ...(credentials.headers as Record<string, string>),
+    };
     if (options.body !== undefined) headers["content-type"] = options.contentType ?? "application/json";
     return request(url, {
       method: verb,
@@ -164,10 +193,18 @@ export class KubernetesClient {
   /** One pool of connections for as long as the certificates stay the same. */
   #dispatcher({ ca, cert, key, rejectUnauthorized, servername }: RequestOptions): Agent {
     const tls = { ca, cert, key, rejectUnauthorized, servername };
-    const fingerprint = JSON.stringify(tls, (_name, value) => (Buffer.isBuffer(value) ? value.toString("base64") : value));
+    const fingerprint = JSON.stringify(tls, (_name, value) =>
+      Buffer.isBuffer(value) ? value.toString("base64") : value,
+    );
     if (this.#agent?.key !== fingerprint) {
       const defined = Object.fromEntries(Object.entries(tls).filter(([, value]) => value !== undefined));
-      this.#agent = { key: fingerprint, agent: new Agent({ connect: { ...defined, timeout: 10_000, keepAlive: true, keepAliveInitialDelay: 30_000 }, allowH2: false }) };
+      this.#agent = {
+        key: fingerprint,
+        agent: new Agent({
+          connect: { ...defined, timeout: 10_000, keepAlive: true, keepAliveInitialDelay: 30_000 },
+          allowH2: false,
+        }),
+      };
     }
     return this.#agent.agent;
   }
@@ -186,7 +223,12 @@ async function errorOf(response: Dispatcher.ResponseData, path: string): Promise
   const { reason, message } = statusOf(text);
   const seconds = Number(response.headers["retry-after"]);
   const retryAfterMs = Number.isFinite(seconds) ? Math.min(seconds * 1000, 60_000) : 0;
-  return new KubernetesApiError(response.statusCode, reason ?? "Unknown", message ?? `${path}: HTTP ${response.statusCode}`, retryAfterMs);
+  return new KubernetesApiError(
+    response.statusCode,
+    reason ?? "Unknown",
+    message ?? `${path}: HTTP ${response.statusCode}`,
+    retryAfterMs,
+  );
 }
 
 function statusOf(text: string): { reason?: string; message?: string } {
@@ -204,7 +246,11 @@ function codeOf(error: unknown): string {
 
 /** The resource of an API path, for metrics: `deployments`, `pgeventsources/status`. */
 function resourceOf(path: string): string {
-  const parts = path.split("?")[0]?.split("/").filter((part) => part !== "") ?? [];
+  const parts =
+    path
+      .split("?")[0]
+      ?.split("/")
+      .filter((part) => part !== "") ?? [];
   const rest = parts.slice(parts[0] === "api" ? 2 : 3);
   const scoped = rest[0] === "namespaces" && rest.length > 2 ? rest.slice(2) : rest;
   return scoped.length > 2 ? `${scoped[0]}/${scoped[2]}` : (scoped[0] ?? "unknown");

@@ -42,7 +42,10 @@ export class EventRecorder {
       if (known !== undefined && (await this.#countUp(namespace, known))) return;
       if (!this.#budgetOf(uid).tryTake()) return;
       const name = `${object.metadata.name}.${randomUUID().slice(0, 16)}`;
-      await this.#client.create(collectionPath("api/v1", namespace, "events"), this.#body(object, event, name, namespace));
+      await this.#client.create(
+        collectionPath("api/v1", namespace, "events"),
+        this.#body(object, event, name, namespace),
+      );
       this.#remember(key, name);
     } catch {
       // the namespace is being deleted, or the server is away: reconciling goes on without the news
@@ -73,7 +76,14 @@ export class EventRecorder {
       apiVersion: "v1",
       kind: "Event",
       metadata: { name, namespace },
-      involvedObject: { apiVersion, kind, namespace, name: metadata.name, uid: metadata.uid, resourceVersion: metadata.resourceVersion },
+      involvedObject: {
+        apiVersion,
+        kind,
+        namespace,
+        name: metadata.name,
+        uid: metadata.uid,
+        resourceVersion: metadata.resourceVersion,
+      },
       type: event.type,
       reason: event.reason,
       message: event.message.slice(0, 1024),

@@ -98,7 +98,11 @@ export class LeaderElection {
     }
     const record = JSON.stringify(lease.spec);
     if (record !== this.#observed.record) this.#observed = { record, atMs: performance.now() };
-    const { holderIdentity = "", leaseDurationSeconds = this.#options.leaseDurationSeconds, leaseTransitions = 0 } = lease.spec;
+    const {
+      holderIdentity = "",
+      leaseDurationSeconds = this.#options.leaseDurationSeconds,
+      leaseTransitions = 0,
+    } = lease.spec;
     const mine = holderIdentity === identity;
     const expired = performance.now() - this.#observed.atMs > leaseDurationSeconds * 1000;
     if (!mine && this.#leader) this.#renewedAtMs = Number.NEGATIVE_INFINITY; // taken from us: lost at once
@@ -122,7 +126,9 @@ export class LeaderElection {
   }
 
   #record(lease: Lease, acquireTime: string, renewTime: string, leaseTransitions: number): unknown {
-    const { namespace, name, resourceVersion } = lease.metadata as Lease["metadata"] & { resourceVersion?: string };
+    const { namespace, name, resourceVersion } = lease.metadata as Lease["metadata"] & {
+      resourceVersion?: string;
+    };
     return {
       apiVersion: "coordination.k8s.io/v1",
       kind: "Lease",
@@ -143,7 +149,12 @@ export class LeaderElection {
     const path = objectPath(LEASE_API, namespace, "leases", name);
     const lease = await client.get<Lease>(path);
     if (lease.spec.holderIdentity !== identity) return;
-    await client.replace(path, { ...lease, apiVersion: "coordination.k8s.io/v1", kind: "Lease", spec: { ...lease.spec, holderIdentity: "", leaseDurationSeconds: 1, renewTime: microTime(new Date()) } });
+    await client.replace(path, {
+      ...lease,
+      apiVersion: "coordination.k8s.io/v1",
+      kind: "Lease",
+      spec: { ...lease.spec, holderIdentity: "", leaseDurationSeconds: 1, renewTime: microTime(new Date()) },
+    });
   }
 }
 

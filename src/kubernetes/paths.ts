@@ -2,7 +2,8 @@
 const NAME = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
 
 function part(name: string): string {
-  if (!NAME.test(name) || name.includes("..") || name.length > 253) throw new RangeError(`not a Kubernetes name: ${JSON.stringify(name)}`);
+  if (!NAME.test(name) || name.includes("..") || name.length > 253)
+    throw new RangeError(`not a Kubernetes name: ${JSON.stringify(name)}`);
   return name;
 }
 
@@ -11,7 +12,13 @@ export function collectionPath(api: string, namespace: string | null, plural: st
   return namespace === null ? `/${api}/${plural}` : `/${api}/namespaces/${part(namespace)}/${plural}`;
 }
 
-export function objectPath(api: string, namespace: string, plural: string, name: string, subresource?: string): string {
+export function objectPath(
+  api: string,
+  namespace: string,
+  plural: string,
+  name: string,
+  subresource?: string,
+): string {
   const path = `${collectionPath(api, namespace, plural)}/${part(name)}`;
   return subresource === undefined ? path : `${path}/${subresource}`;
 }

@@ -31,7 +31,10 @@ export class TokenBucket {
 
   #fill(): void {
     const nowMs = this.#nowMs();
-    this.#tokens = Math.min(this.#burst, this.#tokens + ((nowMs - this.#filledAtMs) * this.#perSecond) / 1000);
+    this.#tokens = Math.min(
+      this.#burst,
+      this.#tokens + ((nowMs - this.#filledAtMs) * this.#perSecond) / 1000,
+    );
     this.#filledAtMs = nowMs;
   }
 }

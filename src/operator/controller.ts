@@ -42,7 +42,13 @@ export class Controller {
   #epoch = 0;
   #leading = false;
 
-  constructor(client: KubernetesClient, election: () => LeaderElection, options: ControllerOptions, metrics: OperatorMetrics, log: Logger) {
+  constructor(
+    client: KubernetesClient,
+    election: () => LeaderElection,
+    options: ControllerOptions,
+    metrics: OperatorMetrics,
+    log: Logger,
+  ) {
     this.#metrics = metrics;
     this.#log = log;
     const scopes = options.namespaces.length === 0 ? [null] : options.namespaces;
@@ -59,7 +65,12 @@ export class Controller {
           }),
       );
     this.#sources = watching(SOURCES_API, "pgeventsources", (key) => this.#sourceChanged(key));
-    this.#deployments = watching(DEPLOYMENTS_API, "deployments", (key) => this.#enqueue(key, false), `app.kubernetes.io/managed-by=${MANAGED_BY}`);
+    this.#deployments = watching(
+      DEPLOYMENTS_API,
+      "deployments",
+      (key) => this.#enqueue(key, false),
+      `app.kubernetes.io/managed-by=${MANAGED_BY}`,
+    );
     this.#queue = new WorkQueue({
       concurrency: options.maxConcurrentReconciles,
       backoffMs: BACKOFF_MS,
@@ -88,7 +99,9 @@ export class Controller {
   /** Some copy has not heard of the API server for too long. */
   get stale(): boolean {
     const nowMs = performance.now();
-    return [...this.#sources, ...this.#deployments].some(({ lastActivityMs }) => nowMs - lastActivityMs > STALE_MS);
+    return [...this.#sources, ...this.#deployments].some(
+      ({ lastActivityMs }) => nowMs - lastActivityMs > STALE_MS,
+    );
   }
 
   /** Keeps the copies until the signal. */
@@ -119,7 +132,8 @@ export class Controller {
     if (object === undefined) {
       this.#queued.delete(key);
       this.#queue.forget(key);
-      return this.#enqueue(key, false);
+      this.#enqueue(key, false);
+      return;
     }
     const { uid, generation, deletionTimestamp, annotations, finalizers } = object.metadata;
     const text = JSON.stringify([uid, generation, deletionTimestamp, annotations, finalizers]);
@@ -138,18 +152,29 @@ export class Controller {
     const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(RECONCILE_TIMEOUT_MS)]);
     try {
       const againMs = await reconcile(this.#world, key, signal);
-      this.#metrics.reconciles.inc({ controller: CONTROLLER, result: againMs === null ? "success" : "requeue_after" });
+      this.#metrics.reconciles.inc({
+        controller: CONTROLLER,
+        result: againMs === null ? "success" : "requeue_after",
+      });
       return againMs;
     } catch (error) {
       this.#metrics.reconciles.inc({ controller: CONTROLLER, result: "error" });
       throw error;
     } finally {
-      this.#metrics.reconcileSeconds.observe({ controller: CONTROLLER }, (performance.now() - startedMs) / 1000);
+      this.#metrics.reconcileSeconds.observe(
+        { controller: CONTROLLER },
+        (performance.now() - startedMs) / 1000,
+      );
     }
   }
 
   #failed(key: string, error: unknown): number | null {
-    const { name, reason, message, code } = error as { name?: string; reason?: string; message?: string; code?: string };
+    const { name, reason, message, code } = error as {
+      name?: string;
+      reason?: string;
+      message?: string;
+      code?: string;
+    };
     this.#metrics.reconcileErrors.inc({ controller: CONTROLLER, reason: reason ?? name ?? "Error" });
     this.#log.warn({ source: key, reason, code, error: message }, "reconcile failed, trying again");
     const refused = error instanceof DatabaseUnavailable && error.reason === "AuthenticationFailed";
@@ -157,7 +182,10 @@ export class Controller {
   }
 }
 
-function find(watches: readonly ListWatch<KubernetesObject>[], key: string): (KubernetesObject & Partial<PgEventSource>) | undefined {
+function find(
+  watches: readonly ListWatch<KubernetesObject>[],
+  key: string,
+): (KubernetesObject & Partial<PgEventSource>) | undefined {
   for (const { store } of watches) {
     const object = store.get(key);
     if (object !== undefined) return object as KubernetesObject & Partial<PgEventSource>;

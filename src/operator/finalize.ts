@@ -11,17 +11,34 @@ import type { KubernetesObject } from "../kubernetes/client.ts";
 import { objectPath } from "../kubernetes/paths.ts";
 import { removeCapture } from "../postgres/removal.ts";
 import { resolveSecrets } from "./secrets.ts";
-import { assertMayWrite, DEPLOYMENTS_API, FIELD_MANAGER, FINALIZER, SOURCES_API, tell, type World } from "./world.ts";
+import {
+  assertMayWrite,
+  DEPLOYMENTS_API,
+  FIELD_MANAGER,
+  FINALIZER,
+  SOURCES_API,
+  tell,
+  type World,
+} from "./world.ts";
 
 /** Puts our finalizer on an object that has none of ours yet. */
-export async function addFinalizer(world: World, object: KubernetesObject, signal: AbortSignal): Promise<void> {
+export async function addFinalizer(
+  world: World,
+  object: KubernetesObject,
+  signal: AbortSignal,
+): Promise<void> {
   if (object.metadata.finalizers?.includes(FINALIZER)) return;
   assertMayWrite(world);
   await applyFinalizers(world, object, [FINALIZER], signal);
 }
 
 /** @throws when capture cannot be removed yet: to be tried again */
-export async function finalize(world: World, object: KubernetesObject, source: PgEventSource | null, signal: AbortSignal): Promise<void> {
+export async function finalize(
+  world: World,
+  object: KubernetesObject,
+  source: PgEventSource | null,
+  signal: AbortSignal,
+): Promise<void> {
   if (!object.metadata.finalizers?.includes(FINALIZER)) return;
   const result = source === null ? "orphaned" : await cleanUp(world, object, source, signal);
   world.metrics.cleanups.inc({ result });
@@ -35,19 +52,32 @@ export async function finalize(world: World, object: KubernetesObject, source: P
   });
 }
 
-async function cleanUp(world: World, object: KubernetesObject, source: PgEventSource, signal: AbortSignal): Promise<"cleaned" | "retained" | "orphaned"> {
+async function cleanUp(
+  world: World,
+  object: KubernetesObject,
+  source: PgEventSource,
+  signal: AbortSignal,
+): Promise<"cleaned" | "retained" | "orphaned"> {
   await deleteWorker(world, object, signal);
   if (source.spec.deletionPolicy === "Retain") return "retained";
   try {
     const settings = await settingsOf(world, object, source, signal);
     if (settings === null) return "orphaned";
     assertMayWrite(world);
-    await removeCapture(settings, { schemaName: source.spec.capture.schemaName, owner: captureOwner(source) });
-    tell(world, object, { type: "Normal", reason: "CleanedUp", message: "Capture was removed from the database." });
+    await removeCapture(settings, {
+      schemaName: source.spec.capture.schemaName,
+      owner: captureOwner(source),
+    });
+    tell(world, object, {
+      type: "Normal",
+      reason: "CleanedUp",
+      message: "Capture was removed from the database.",
+    });
     return "cleaned";
   } catch (error) {
     if (error instanceof PgEventsError && error.code === "PGE_OWNERSHIP_CONFLICT") return "cleaned"; // never was ours
-    const deadlineMs = Date.parse(object.metadata.deletionTimestamp ?? "") + source.spec.deletionDeadlineSeconds * 1000;
+    const deadlineMs =
+      Date.parse(object.metadata.deletionTimestamp ?? "") + source.spec.deletionDeadlineSeconds * 1000;
     if (Date.now() >= deadlineMs) return "orphaned";
     tell(world, object, { type: "Warning", reason: "CleanupBlocked", message: describeError(error) });
     throw error;
@@ -55,12 +85,23 @@ async function cleanUp(world: World, object: KubernetesObject, source: PgEventSo
 }
 
 /** Null when a Secret is gone for good, as in a namespace that is being deleted. */
-async function settingsOf(world: World, object: KubernetesObject, source: PgEventSource, signal: AbortSignal) {
+async function settingsOf(
+  world: World,
+  object: KubernetesObject,
+  source: PgEventSource,
+  signal: AbortSignal,
+) {
   const { database } = source.spec;
   if (database === undefined) return null;
   const secrets = await resolveSecrets(
     { ...source.spec, callbacks: [] },
-    { client: world.client, namespace: object.metadata.namespace ?? "", requireLabel: false, hashKey: "", signal },
+    {
+      client: world.client,
+      namespace: object.metadata.namespace ?? "",
+      requireLabel: false,
+      hashKey: "",
+      signal,
+    },
   );
   if (!("ok" in secrets)) return databaseFromSecret(database, secrets.read);
   if (secrets.reason === "SecretNotFound") return null;
@@ -73,14 +114,27 @@ async function deleteWorker(world: World, object: KubernetesObject, signal: Abor
   const live = world.deployment(`${namespace}/${name}`);
   if (live?.metadata.ownerReferences?.some((owner) => owner.uid === uid) !== true) return;
   assertMayWrite(world);
-  await world.client.delete(objectPath(DEPLOYMENTS_API, namespace, "deployments", name), { signal }).catch((error: unknown) => {
-    if (!isNotFound(error)) throw error;
-  });
+  await world.client
+    .delete(objectPath(DEPLOYMENTS_API, namespace, "deployments", name), { signal })
+    .catch((error: unknown) => {
+      if (!isNotFound(error)) throw error;
+    });
 }
 
 /** Server-side apply of the one entry: other finalizers stay, and no read-modify-write can lose them. */
-async function applyFinalizers(world: World, object: KubernetesObject, finalizers: string[], signal: AbortSignal): Promise<void> {
+async function applyFinalizers(
+  world: World,
+  object: KubernetesObject,
+  finalizers: string[],
+  signal: AbortSignal,
+): Promise<void> {
   const { namespace = "", name, uid } = object.metadata;
-  const body = { apiVersion: "pgevents.dev/v1alpha1", kind: "PgEventSource", metadata: { name, namespace, uid, finalizers } };
-  await world.client.apply(objectPath(SOURCES_API, namespace, "pgeventsources", name), body, FIELD_MANAGER, { signal });
+  const body = {
+    apiVersion: "pgevents.dev/v1alpha1",
+    kind: "PgEventSource",
+    metadata: { name, namespace, uid, finalizers },
+  };
+  await world.client.apply(objectPath(SOURCES_API, namespace, "pgeventsources", name), body, FIELD_MANAGER, {
+    signal,
+  });
 }

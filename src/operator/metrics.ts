@@ -31,28 +31,56 @@ export class OperatorMetrics {
 
   constructor(registry: Registry) {
     const registers = [registry];
-    const counter = (name: string, help: string, labelNames: string[] = []) => new Counter({ name, help, labelNames, registers });
-    const gauge = (name: string, help: string, labelNames: string[] = []) => new Gauge({ name, help, labelNames, registers });
+    const counter = (name: string, help: string, labelNames: string[] = []) =>
+      new Counter({ name, help, labelNames, registers });
+    const gauge = (name: string, help: string, labelNames: string[] = []) =>
+      new Gauge({ name, help, labelNames, registers });
     const histogram = (name: string, help: string, labelNames: string[] = []) =>
       new Histogram({ name, help, labelNames, buckets: SECONDS, registers });
     this.leader = gauge("pgevents_leader", "1 while this operator leads.");
     this.reconciles = counter("pgevents_reconcile_total", "Reconciles, by result.", ["controller", "result"]);
-    this.reconcileErrors = counter("pgevents_reconcile_errors_total", "Reconciles that failed, by reason.", ["controller", "reason"]);
-    this.reconcileSeconds = histogram("pgevents_reconcile_duration_seconds", "Time of one reconcile.", ["controller"]);
-    this.builds = counter("pgevents_builds_total", "Builds that changed a database or failed.", [...SOURCE_LABELS, "result"]);
-    this.cleanups = counter("pgevents_cleanups_total", "Deleted sources: cleaned, retained or orphaned.", ["result"]);
-    this.#requests = counter("pgevents_api_requests_total", "Requests to the API server.", ["verb", "resource", "code"]);
-    this.#condition = gauge("pgevents_source_condition", "1 for the status that a condition has.", [...SOURCE_LABELS, "type", "status"]);
+    this.reconcileErrors = counter("pgevents_reconcile_errors_total", "Reconciles that failed, by reason.", [
+      "controller",
+      "reason",
+    ]);
+    this.reconcileSeconds = histogram("pgevents_reconcile_duration_seconds", "Time of one reconcile.", [
+      "controller",
+    ]);
+    this.builds = counter("pgevents_builds_total", "Builds that changed a database or failed.", [
+      ...SOURCE_LABELS,
+      "result",
+    ]);
+    this.cleanups = counter("pgevents_cleanups_total", "Deleted sources: cleaned, retained or orphaned.", [
+      "result",
+    ]);
+    this.#requests = counter("pgevents_api_requests_total", "Requests to the API server.", [
+      "verb",
+      "resource",
+      "code",
+    ]);
+    this.#condition = gauge("pgevents_source_condition", "1 for the status that a condition has.", [
+      ...SOURCE_LABELS,
+      "type",
+      "status",
+    ]);
     this.#lists = counter("pgevents_list_operations_total", "Lists of a resource.", ["resource"]);
     this.#failedLists = counter("pgevents_list_operations_failed_total", "Lists that failed.", ["resource"]);
     this.#watches = counter("pgevents_watch_operations_total", "Watches of a resource.", ["resource"]);
-    this.#failedWatches = counter("pgevents_watch_operations_failed_total", "Watches that failed.", ["resource"]);
-    this.#missed = counter("pgevents_relist_missed_events_total", "Changes that only a list found.", ["resource"]);
+    this.#failedWatches = counter("pgevents_watch_operations_failed_total", "Watches that failed.", [
+      "resource",
+    ]);
+    this.#missed = counter("pgevents_relist_missed_events_total", "Changes that only a list found.", [
+      "resource",
+    ]);
     this.#depth = gauge("pgevents_workqueue_depth", "Sources that wait to be reconciled.", ["name"]);
     this.#adds = counter("pgevents_workqueue_adds_total", "Additions to the queue.", ["name"]);
     this.#retries = counter("pgevents_workqueue_retries_total", "Retries after failures.", ["name"]);
-    this.#queueSeconds = histogram("pgevents_workqueue_queue_duration_seconds", "Time in the queue.", ["name"]);
-    this.#workSeconds = histogram("pgevents_workqueue_work_duration_seconds", "Time being worked on.", ["name"]);
+    this.#queueSeconds = histogram("pgevents_workqueue_queue_duration_seconds", "Time in the queue.", [
+      "name",
+    ]);
+    this.#workSeconds = histogram("pgevents_workqueue_work_duration_seconds", "Time being worked on.", [
+      "name",
+    ]);
     this.leader.set(0);
   }
 
@@ -61,7 +89,8 @@ export class OperatorMetrics {
   }
 
   listWatch(resource: string, { operation, failed }: ListWatchReport): void {
-    const [total, failures] = operation === "list" ? [this.#lists, this.#failedLists] : [this.#watches, this.#failedWatches];
+    const [total, failures] =
+      operation === "list" ? [this.#lists, this.#failedLists] : [this.#watches, this.#failedWatches];
     total.inc({ resource });
     if (failed) failures.inc({ resource });
   }
@@ -81,7 +110,10 @@ export class OperatorMetrics {
   conditions(namespace: string, source: string, status: PgEventSourceStatus): void {
     for (const { type, status: value } of status.conditions ?? []) {
       for (const one of ["True", "False", "Unknown"]) {
-        this.#condition.set({ source_namespace: namespace, source, type, status: one }, one === value ? 1 : 0);
+        this.#condition.set(
+          { source_namespace: namespace, source, type, status: one },
+          one === value ? 1 : 0,
+        );
       }
     }
   }
@@ -89,8 +121,10 @@ export class OperatorMetrics {
   /** Ends the series of a source that is gone. */
   forget(namespace: string, source: string, types: readonly string[]): void {
     for (const type of types) {
-      for (const status of ["True", "False", "Unknown"]) this.#condition.remove({ source_namespace: namespace, source, type, status });
+      for (const status of ["True", "False", "Unknown"])
+        this.#condition.remove({ source_namespace: namespace, source, type, status });
     }
-    for (const result of ["changed", "failed"]) this.builds.remove({ source_namespace: namespace, source, result });
+    for (const result of ["changed", "failed"])
+      this.builds.remove({ source_namespace: namespace, source, result });
   }
 }

@@ -10,7 +10,14 @@ import type { PgEventSource } from "../core/api/source.ts";
 import type { PgEventSourceStatus } from "../core/api/status.ts";
 import { captureNames } from "../core/capture/names.ts";
 import { describeError, PgEventsError } from "../core/errors.ts";
-import { assess, assessInvalid, type Observed, type ObservedBuild, type Problem, type Step } from "../core/reconcile/assess.ts";
+import {
+  assess,
+  assessInvalid,
+  type Observed,
+  type ObservedBuild,
+  type Problem,
+  type Step,
+} from "../core/reconcile/assess.ts";
 import { captureOwner } from "../core/reconcile/worker-deployment.ts";
 import { type DatabaseSettings, databaseFromSecret } from "../core/settings/database.ts";
 import { isNotFound } from "../kubernetes/api-error.ts";
@@ -58,7 +65,12 @@ export async function reconcile(world: World, key: string, signal: AbortSignal):
     return null;
   }
   if (parsed instanceof PgEventsError) {
-    await writeStatus(world, object, assessInvalid(object.metadata.generation ?? 0, parsed.message, object.status, now()), signal);
+    await writeStatus(
+      world,
+      object,
+      assessInvalid(object.metadata.generation ?? 0, parsed.message, object.status, now()),
+      signal,
+    );
     return null;
   }
   const observed = await observeAndAct(world, object, parsed, signal);
@@ -77,8 +89,19 @@ function parse(object: Source, key: string): PgEventSource | PgEventsError {
   }
 }
 
-async function observeAndAct(world: World, object: Source, source: PgEventSource, signal: AbortSignal): Promise<Observed> {
-  const nothing: Omit<Observed, "credentials"> = { source, database: null, build: null, deployment: liveOf(world, object), delivery: null };
+async function observeAndAct(
+  world: World,
+  object: Source,
+  source: PgEventSource,
+  signal: AbortSignal,
+): Promise<Observed> {
+  const nothing: Omit<Observed, "credentials"> = {
+    source,
+    database: null,
+    build: null,
+    deployment: liveOf(world, object),
+    delivery: null,
+  };
   const { namespace = "", uid = "" } = object.metadata;
   const secrets = await resolveSecrets(source.spec, {
     client: world.client,
@@ -106,7 +129,8 @@ function liveOf(world: World, { metadata }: Source): Observed["deployment"] {
 
 function settingsOf(source: PgEventSource, secrets: ResolvedSecrets): DatabaseSettings | Problem {
   const { database } = source.spec;
-  if (database === undefined) return { ok: false, reason: "InvalidSpec", message: "spec.database is required." };
+  if (database === undefined)
+    return { ok: false, reason: "InvalidSpec", message: "spec.database is required." };
   try {
     return databaseFromSecret(database, secrets.read);
   } catch (error) {
@@ -115,7 +139,11 @@ function settingsOf(source: PgEventSource, secrets: ResolvedSecrets): DatabaseSe
 }
 
 /** Reasons that speak of the connection, not of the build. */
-const CONNECTION_REASONS: readonly Reason[] = ["ConnectionFailed", "AuthenticationFailed", "DatabaseReadOnly"];
+const CONNECTION_REASONS: readonly Reason[] = [
+  "ConnectionFailed",
+  "AuthenticationFailed",
+  "DatabaseReadOnly",
+];
 
 async function lookAtDatabase(
   world: World,
@@ -131,7 +159,13 @@ async function lookAtDatabase(
   try {
     const report = await buildCapture(
       settings,
-      { capture, callbacks: names, owner: captureOwner(source), epoch: world.epoch(), version: world.options.version },
+      {
+        capture,
+        callbacks: names,
+        owner: captureOwner(source),
+        epoch: world.epoch(),
+        version: world.options.version,
+      },
       {
         mode: "apply",
         signal,
@@ -146,32 +180,57 @@ async function lookAtDatabase(
     );
     if (report.changed) {
       world.metrics.builds.inc({ source_namespace, source: name, result: "changed" });
-      tell(world, object, { type: "Normal", reason: "Built", message: `Capture was built. Tables: ${report.tables}.` });
+      tell(world, object, {
+        type: "Normal",
+        reason: "Built",
+        message: `Capture was built. Tables: ${report.tables}.`,
+      });
     }
-    return { database: { ok: true, message: `PostgreSQL ${report.serverVersion}.` }, build: report satisfies ObservedBuild, delivery };
+    return {
+      database: { ok: true, message: `PostgreSQL ${report.serverVersion}.` },
+      build: report satisfies ObservedBuild,
+      delivery,
+    };
   } catch (error) {
     if (!(error instanceof PgEventsError)) throw error;
     const problem = problemOf(error, "BuildFailed");
     world.metrics.builds.inc({ source_namespace, source: name, result: "failed" });
-    if (CONNECTION_REASONS.includes(problem.reason)) return { database: problem, build: null, delivery: null };
+    if (CONNECTION_REASONS.includes(problem.reason))
+      return { database: problem, build: null, delivery: null };
     return { database: { ok: true, message: "Connected." }, build: problem, delivery: null };
   }
 }
 
 function problemOf(error: unknown, otherwise: Reason): Problem {
-  const reason = error instanceof PgEventsError ? ((error.reason as Reason | undefined) ?? otherwise) : otherwise;
+  const reason =
+    error instanceof PgEventsError ? ((error.reason as Reason | undefined) ?? otherwise) : otherwise;
   return { ok: false, reason, message: describeError(error) };
 }
 
 /** Writes the status if it differs, and tells of a change of Ready. */
-async function writeStatus(world: World, object: Source, status: PgEventSourceStatus, signal: AbortSignal): Promise<void> {
+async function writeStatus(
+  world: World,
+  object: Source,
+  status: PgEventSourceStatus,
+  signal: AbortSignal,
+): Promise<void> {
   const { namespace = "", name, uid } = object.metadata;
   world.metrics.conditions(namespace, name, status);
   if (isDeepStrictEqual(object.status, status)) return;
   assertMayWrite(world);
-  const body = { apiVersion: "pgevents.dev/v1alpha1", kind: "PgEventSource", metadata: { name, namespace, uid }, status };
+  const body = {
+    apiVersion: "pgevents.dev/v1alpha1",
+    kind: "PgEventSource",
+    metadata: { name, namespace, uid },
+    status,
+  };
   try {
-    await world.client.apply(objectPath(SOURCES_API, namespace, "pgeventsources", name, "status"), body, STATUS_MANAGER, { signal });
+    await world.client.apply(
+      objectPath(SOURCES_API, namespace, "pgeventsources", name, "status"),
+      body,
+      STATUS_MANAGER,
+      { signal },
+    );
   } catch (error) {
     if (!isNotFound(error)) throw error;
     return;
@@ -192,9 +251,13 @@ function readyOf(status: PgEventSourceStatus | undefined) {
 
 function nextLook(world: World, status: PgEventSourceStatus): number {
   const ready = readyOf(status);
-  const settling = ready?.reason === "WaitingForWorker" || ready?.reason === "DeploymentUpdating" || ready?.reason === "Pending";
+  const settling =
+    ready?.reason === "WaitingForWorker" ||
+    ready?.reason === "DeploymentUpdating" ||
+    ready?.reason === "Pending";
   if (settling) return SETTLING_MS;
-  if (ready?.status !== "True" && ready?.reason !== "Suspended") return UNREADY_MS * (0.9 + Math.random() * 0.2);
+  if (ready?.status !== "True" && ready?.reason !== "Suspended")
+    return UNREADY_MS * (0.9 + Math.random() * 0.2);
   return world.options.resyncSeconds * 1000 * (0.9 + Math.random() * 0.2);
 }
 

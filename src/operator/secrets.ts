@@ -31,12 +31,20 @@ export interface SecretsOptions {
 }
 
 /** @returns a problem that names Secrets and keys, never values */
-export async function resolveSecrets(spec: PgEventSourceSpec, options: SecretsOptions): Promise<ResolvedSecrets | Problem> {
+export async function resolveSecrets(
+  spec: PgEventSourceSpec,
+  options: SecretsOptions,
+): Promise<ResolvedSecrets | Problem> {
   const references = secretReferences(spec);
   const secrets = new Map<string, Secret>();
   for (const name of new Set(references.map((reference) => reference.name))) {
     const secret = await getSecret(name, options);
-    if (secret === null) return { ok: false, reason: "SecretNotFound", message: `Secret ${name} does not exist in namespace ${options.namespace}.` };
+    if (secret === null)
+      return {
+        ok: false,
+        reason: "SecretNotFound",
+        message: `Secret ${name} does not exist in namespace ${options.namespace}.`,
+      };
     secrets.set(name, secret);
   }
   const hash = createHmac("sha256", options.hashKey);
@@ -47,14 +55,24 @@ export async function resolveSecrets(spec: PgEventSourceSpec, options: SecretsOp
       return { ok: false, reason: "SecretInvalid", message: `Secret ${name} has no key ${key}.` };
     }
     if (leavesCluster && options.requireLabel && secret?.metadata.labels?.[ALLOW_LABEL] !== "true") {
-      return { ok: false, reason: "SecretNotAllowed", message: `Secret ${name} is sent to a callback, so it needs the label ${ALLOW_LABEL}: "true".` };
+      return {
+        ok: false,
+        reason: "SecretNotAllowed",
+        message: `Secret ${name} is sent to a callback, so it needs the label ${ALLOW_LABEL}: "true".`,
+      };
     }
     hash.update(`${name}/${key}=${value ?? ""}\n`);
   }
-  return { read: (name, key) => decode(secrets.get(name)?.data?.[key]), hash: hash.digest("hex").slice(0, 32) };
+  return {
+    read: (name, key) => decode(secrets.get(name)?.data?.[key]),
+    hash: hash.digest("hex").slice(0, 32),
+  };
 }
 
-async function getSecret(name: string, { client, namespace, signal }: SecretsOptions): Promise<Secret | null> {
+async function getSecret(
+  name: string,
+  { client, namespace, signal }: SecretsOptions,
+): Promise<Secret | null> {
   try {
     return await client.get<Secret>(objectPath("api/v1", namespace, "secrets", name), { signal });
   } catch (error) {

@@ -21,8 +21,15 @@ export async function ensureWorker(
   const { namespace = "", name, uid } = source.metadata;
   const path = objectPath(DEPLOYMENTS_API, namespace, "deployments", name);
   const live = await liveDeployment(world, `${namespace}/${name}`, path, signal);
-  if (live !== null && live.metadata.ownerReferences?.some((owner) => owner.uid === uid && owner.controller === true) !== true) {
-    return { ok: false, reason: "NameConflict", message: `A Deployment ${name} exists and does not belong to this PgEventSource.` };
+  if (
+    live !== null &&
+    live.metadata.ownerReferences?.some((owner) => owner.uid === uid && owner.controller === true) !== true
+  ) {
+    return {
+      ok: false,
+      reason: "NameConflict",
+      message: `A Deployment ${name} exists and does not belong to this PgEventSource.`,
+    };
   }
   const { workerImage: image, imagePullPolicy, version } = world.options;
   const wanted = workerDeployment(source, { image, imagePullPolicy, version, secretsHash });
@@ -31,16 +38,29 @@ export async function ensureWorker(
   try {
     const applied = await world.client.apply<Deployment>(path, wanted, FIELD_MANAGER, { signal });
     const reason = live === null ? "DeploymentCreated" : "DeploymentUpdated";
-    tell(world, object, { type: "Normal", reason, message: `Worker Deployment ${name} was ${live === null ? "created" : "updated"}.` });
+    tell(world, object, {
+      type: "Normal",
+      reason,
+      message: `Worker Deployment ${name} was ${live === null ? "created" : "updated"}.`,
+    });
     return applied;
   } catch (error) {
     if (!(error instanceof KubernetesApiError) || ![400, 403, 422].includes(error.status)) throw error;
-    return { ok: false, reason: "DeploymentFailed", message: `The API server refused Deployment ${name}: ${error.reason}.` };
+    return {
+      ok: false,
+      reason: "DeploymentFailed",
+      message: `The API server refused Deployment ${name}: ${error.reason}.`,
+    };
   }
 }
 
 /** The copy, or a look at the server: a Deployment that lost its label is not among the copies. */
-async function liveDeployment(world: World, key: string, path: string, signal: AbortSignal): Promise<Deployment | null> {
+async function liveDeployment(
+  world: World,
+  key: string,
+  path: string,
+  signal: AbortSignal,
+): Promise<Deployment | null> {
   const copy = world.deployment(key) as Deployment | undefined;
   if (copy !== undefined) return copy;
   try {

@@ -43,5 +43,8 @@ export function assertMayWrite(world: World): void {
 
 /** Tells of a change that a user may want to know, once. */
 export function tell(world: World, object: KubernetesObject, event: RecordedEvent): void {
-  void world.recorder.record({ apiVersion: "pgevents.dev/v1alpha1", kind: "PgEventSource", ...object }, event);
+  void world.recorder.record(
+    { apiVersion: "pgevents.dev/v1alpha1", kind: "PgEventSource", ...object },
+    event,
+  );
 }

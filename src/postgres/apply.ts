@@ -31,16 +31,23 @@ export interface ApplyContext {
  * @returns the tables that failed
  * @throws PgEventsError when an action that is not about one table fails; what ran before stays
  */
-export async function applyActions(context: ApplyContext, actions: readonly CaptureAction[]): Promise<TableFailure[]> {
+export async function applyActions(
+  context: ApplyContext,
+  actions: readonly CaptureAction[],
+): Promise<TableFailure[]> {
   const failures: TableFailure[] = [];
   const setup = actions.filter(({ kind }) => isSetup(kind));
   if (setup.length > 0) {
-    await inTransaction(context, setup.flatMap((action) => statementsFor(action, context.names, context.sources)));
+    await inTransaction(
+      context,
+      setup.flatMap((action) => statementsFor(action, context.names, context.sources)),
+    );
     setup.forEach(context.onAction);
   }
   for (const action of actions) {
     if (isSetup(action.kind)) continue;
-    if (context.signal?.aborted) throw new PgEventsError("PGE_ABORTED", "The build was stopped.", { disposition: "retry" });
+    if (context.signal?.aborted)
+      throw new PgEventsError("PGE_ABORTED", "The build was stopped.", { disposition: "retry" });
     const statements = statementsFor(action, context.names, context.sources);
     const failure = action.kind === "SetTriggers" ? await setTriggers(context, action, statements) : null;
     if (action.kind !== "SetTriggers") await inTransaction(context, statements);
@@ -82,7 +89,10 @@ function tableReason(error: PgEventsError): TableFailure["reason"] {
   return error.reason === "PermissionDenied" || error.reason === "LockTimeout" ? error.reason : "BuildFailed";
 }
 
-async function inTransaction({ client, settings }: ApplyContext, statements: readonly string[]): Promise<void> {
+async function inTransaction(
+  { client, settings }: ApplyContext,
+  statements: readonly string[],
+): Promise<void> {
   await client.query("begin");
   try {
     await client.query(

@@ -65,7 +65,11 @@ export interface BuildReport {
 }
 
 /** @throws PgEventsError whose `reason` is a condition reason */
-export async function buildCapture(settings: DatabaseSettings, request: BuildRequest, options: BuildOptions): Promise<BuildReport> {
+export async function buildCapture(
+  settings: DatabaseSettings,
+  request: BuildRequest,
+  options: BuildOptions,
+): Promise<BuildReport> {
   const client = await connectDatabase(settings, "build");
   const stop = () => void client.end().catch(() => undefined);
   options.signal?.addEventListener("abort", stop, { once: true });
@@ -81,7 +85,12 @@ export async function buildCapture(settings: DatabaseSettings, request: BuildReq
   }
 }
 
-async function build(client: pg.Client, settings: DatabaseSettings, request: BuildRequest, options: BuildOptions): Promise<BuildReport> {
+async function build(
+  client: pg.Client,
+  settings: DatabaseSettings,
+  request: BuildRequest,
+  options: BuildOptions,
+): Promise<BuildReport> {
   const names = captureNames(request.capture.schemaName);
   const look = async () => {
     const catalog = await readCatalog(client, names);
@@ -98,7 +107,14 @@ async function build(client: pg.Client, settings: DatabaseSettings, request: Bui
   await lockBuild(client, names);
   const found = await look(); // another build may have done it meanwhile
   const failures = await applyActions(
-    { client, names, sources: sqlSources(), settings, signal: options.signal, onAction: options.onAction ?? (() => undefined) },
+    {
+      client,
+      names,
+      sources: sqlSources(),
+      settings,
+      signal: options.signal,
+      onAction: options.onAction ?? (() => undefined),
+    },
     found.diff.actions,
   );
   return report(found, names, request, failures);
@@ -127,9 +143,13 @@ function desired(request: BuildRequest, plan: CapturePlan) {
 function refuse(catalog: ObservedCatalog, request: BuildRequest, names: CaptureNames): void {
   const { installation } = catalog;
   if (catalog.serverVersionNumber < OLDEST_SERVER) {
-    throw new PgEventsError("PGE_SERVER_TOO_OLD", `PostgreSQL ${catalog.serverVersion} is too old; 14 is the oldest supported.`, {
-      reason: "UnsupportedServer",
-    });
+    throw new PgEventsError(
+      "PGE_SERVER_TOO_OLD",
+      `PostgreSQL ${catalog.serverVersion} is too old; 14 is the oldest supported.`,
+      {
+        reason: "UnsupportedServer",
+      },
+    );
   }
   if (catalog.readOnly) {
     throw new PgEventsError("PGE_DATABASE_READ_ONLY", "The server is a replica or read-only.", {
@@ -139,20 +159,30 @@ function refuse(catalog: ObservedCatalog, request: BuildRequest, names: CaptureN
     });
   }
   if (installation === null && catalog.schemaExists && !request.capture.schemaName.startsWith("pgevents")) {
-    throw new PgEventsError("PGE_SCHEMA_IN_USE", `Schema ${names.schemaName} exists and is not a capture schema.`, {
-      reason: "OwnershipConflict",
-      remedy: "Choose another spec.capture.schemaName, or drop the schema.",
-    });
+    throw new PgEventsError(
+      "PGE_SCHEMA_IN_USE",
+      `Schema ${names.schemaName} exists and is not a capture schema.`,
+      {
+        reason: "OwnershipConflict",
+        remedy: "Choose another spec.capture.schemaName, or drop the schema.",
+      },
+    );
   }
   if (installation !== null && installation.owner !== request.owner) {
-    throw new PgEventsError("PGE_OWNERSHIP_CONFLICT", `Schema ${names.schemaName} of this database belongs to ${installation.owner}, not to ${request.owner}.`, {
-      reason: "OwnershipConflict",
-      remedy: "Give this source a spec.capture.schemaName of its own, or remove the other one first.",
-      disposition: "retry",
-    });
+    throw new PgEventsError(
+      "PGE_OWNERSHIP_CONFLICT",
+      `Schema ${names.schemaName} of this database belongs to ${installation.owner}, not to ${request.owner}.`,
+      {
+        reason: "OwnershipConflict",
+        remedy: "Give this source a spec.capture.schemaName of its own, or remove the other one first.",
+        disposition: "retry",
+      },
+    );
   }
   if (installation !== null && request.epoch !== undefined && request.epoch < Number(installation.epoch)) {
-    throw new PgEventsError("PGE_STALE_BUILDER", "A newer operator has built since; this one must not.", { disposition: "retry" });
+    throw new PgEventsError("PGE_STALE_BUILDER", "A newer operator has built since; this one must not.", {
+      disposition: "retry",
+    });
   }
 }
 
@@ -167,7 +197,9 @@ function report(
   return {
     changed: diff.actions.length > 0,
     actions: diff.actions,
-    sql: diff.actions.map((action) => `begin;\n${statementsFor(action, names, sources).join(";\n")};\ncommit;`),
+    sql: diff.actions.map(
+      (action) => `begin;\n${statementsFor(action, names, sources).join(";\n")};\ncommit;`,
+    ),
     failures: [...plan.failures, ...applyFailures],
     findings: plan.findings,
     tables: plan.tables.length - applyFailures.length,

@@ -54,7 +54,11 @@ export class CallbackLeases {
       values: [callbacks, holder.id, holder.leaseSeconds, holder.session?.pid, holder.session?.startedAt],
       rowMode: "array",
     });
-    return rows.map(([callback, term, seen, ahead, aheadId]) => ({ callback, term, position: { seen, ahead, aheadId } }));
+    return rows.map(([callback, term, seen, ahead, aheadId]) => ({
+      callback,
+      term,
+      position: { seen, ahead, aheadId },
+    }));
   }
 
   /** Extends the leases of this holder; returns the callbacks that it still holds. */
@@ -106,7 +110,12 @@ export class CallbackLeases {
   }
 
   /** Notes how the callback fares, for status. `lastError` must hold nothing secret. */
-  async setState(callback: string, term: string, state: CallbackState, lastError: string | null): Promise<void> {
+  async setState(
+    callback: string,
+    term: string,
+    state: CallbackState,
+    lastError: string | null,
+  ): Promise<void> {
     await this.#pool.query({
       text: `
         update ${this.#table}

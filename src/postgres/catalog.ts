@@ -3,7 +3,7 @@
  * trigger is as a build would make it is decided there, with the server's own quoting.
  */
 import type pg from "pg";
-import { SCHEMA_COMMENT, functionsDigest, triggerName } from "../core/capture/ddl.ts";
+import { functionsDigest, SCHEMA_COMMENT, triggerName } from "../core/capture/ddl.ts";
 import type { ObservedCatalog } from "../core/capture/model.ts";
 import type { CaptureNames } from "../core/capture/names.ts";
 import { literal } from "../core/capture/quote.ts";
@@ -93,7 +93,11 @@ const relationsQuery = (names: CaptureNames) => `
 const OPERATION_VALUES = (names: CaptureNames) =>
   [
     ["insert", triggerName("Insert", names), "REFERENCING NEW TABLE AS pgevents_new "],
-    ["update", triggerName("Update", names), "REFERENCING OLD TABLE AS pgevents_old NEW TABLE AS pgevents_new "],
+    [
+      "update",
+      triggerName("Update", names),
+      "REFERENCING OLD TABLE AS pgevents_old NEW TABLE AS pgevents_new ",
+    ],
     ["delete", triggerName("Delete", names), "REFERENCING OLD TABLE AS pgevents_old "],
     ["truncate", triggerName("Truncate", names), ""],
   ]

@@ -1,5 +1,5 @@
 /** The only place that makes connections. Builds the driver's configuration, TLS included, by itself. */
-import { checkServerIdentity, type ConnectionOptions } from "node:tls";
+import { type ConnectionOptions, checkServerIdentity } from "node:tls";
 import pg from "pg";
 import { PgEventsError } from "../core/errors.ts";
 import type { DatabaseSettings, TlsSettings } from "../core/settings/database.ts";
@@ -11,7 +11,10 @@ export type ConnectionPurpose = "build" | "worker" | "status";
  * Connects, with the timeouts of a build or none.
  * @throws PgEventsError with the condition reason that fits (see `databaseError`)
  */
-export async function connectDatabase(settings: DatabaseSettings, purpose: ConnectionPurpose): Promise<pg.Client> {
+export async function connectDatabase(
+  settings: DatabaseSettings,
+  purpose: ConnectionPurpose,
+): Promise<pg.Client> {
   const client = new pg.Client(clientConfig(settings, purpose));
   client.on("error", () => undefined); // the query under way, or the next one, reports it
   try {
@@ -27,7 +30,12 @@ export async function connectDatabase(settings: DatabaseSettings, purpose: Conne
 
 /** A pool for a worker's reads and checkpoints. Connections are made when they are needed. */
 export function createPool(settings: DatabaseSettings, purpose: ConnectionPurpose, max: number): pg.Pool {
-  const pool = new pg.Pool({ ...clientConfig(settings, purpose), max, idleTimeoutMillis: 60_000, keepAlive: true });
+  const pool = new pg.Pool({
+    ...clientConfig(settings, purpose),
+    max,
+    idleTimeoutMillis: 60_000,
+    keepAlive: true,
+  });
   pool.on("error", () => undefined); // an idle connection ended: the next query gets a new one
   return pool;
 }
@@ -69,10 +77,16 @@ function sslOptions(tls: TlsSettings, host: string): ConnectionOptions | null {
 export function databaseError(error: unknown, settings?: DatabaseSettings): PgEventsError {
   if (error instanceof PgEventsError) return error;
   const { code = "" } = error as { code?: string };
-  const where = settings === undefined ? "The database" : `Database ${settings.database} at ${settings.host}:${settings.port}`;
+  const where =
+    settings === undefined
+      ? "The database"
+      : `Database ${settings.database} at ${settings.host}:${settings.port}`;
   const known = DATABASE_ERRORS.find(({ codes }) => codes.some((prefix) => code.startsWith(prefix)));
   if (known !== undefined) {
-    return new PgEventsError(known.code, `${where} ${known.text} (SQLSTATE ${code}).`, { ...known, cause: error });
+    return new PgEventsError(known.code, `${where} ${known.text} (SQLSTATE ${code}).`, {
+      ...known,
+      cause: error,
+    });
   }
   if (/^[0-9A-Z]{5}$/.test(code) && error instanceof pg.DatabaseError) {
     return new PgEventsError("PGE_DATABASE_REFUSED", `${where} refused a statement (SQLSTATE ${code}).`, {
@@ -121,7 +135,8 @@ const DATABASE_ERRORS = [
     code: "PGE_PERMISSION_DENIED",
     reason: "PermissionDenied",
     text: "denies a right that is needed",
-    remedy: "The role must own the captured tables, or hold TRIGGER on them, and hold CREATE on the database.",
+    remedy:
+      "The role must own the captured tables, or hold TRIGGER on them, and hold CREATE on the database.",
     disposition: "retry",
   },
   {

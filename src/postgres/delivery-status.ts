@@ -26,7 +26,10 @@ export async function readDeliveryStatus(
   names: CaptureNames,
   callbacks: readonly string[],
 ): Promise<CallbackDelivery[]> {
-  const { rows } = await client.query<DeliveryRow>({ text: statusQuery(names.schema), values: [callbacks, COUNT_LIMIT] });
+  const { rows } = await client.query<DeliveryRow>({
+    text: statusQuery(names.schema),
+    values: [callbacks, COUNT_LIMIT],
+  });
   return rows.map((row) => ({
     name: row.name,
     held: row.held,

@@ -71,7 +71,11 @@ export class OutboxReader {
   async readSlice(seen: string, ahead: string, after: string, last: string): Promise<SliceRead> {
     const end = BigInt(last);
     let from = BigInt(after);
-    for (let width = BigInt(ROWS_PER_READ); from < end; width = width * 4n > MAX_SLICE ? MAX_SLICE : width * 4n) {
+    for (
+      let width = BigInt(ROWS_PER_READ);
+      from < end;
+      width = width * 4n > MAX_SLICE ? MAX_SLICE : width * 4n
+    ) {
       const upTo = from + width < end ? from + width : end;
       const { rows } = await this.#pool.query<Row>({
         name: "pgevents_slice",

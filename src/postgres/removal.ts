@@ -1,7 +1,7 @@
 /** Removes capture without a trace: the triggers, table by table, then the schema. */
 import type pg from "pg";
 import { type CaptureNames, captureNames } from "../core/capture/names.ts";
-import { qualified, ident } from "../core/capture/quote.ts";
+import { ident, qualified } from "../core/capture/quote.ts";
 import { PgEventsError } from "../core/errors.ts";
 import type { DatabaseSettings } from "../core/settings/database.ts";
 import { readCatalog } from "./catalog.ts";
@@ -20,7 +20,10 @@ export interface RemovalReport {
  * @param owner only the owner's capture is removed
  * @throws PgEventsError PGE_OWNERSHIP_CONFLICT, LockTimeout and connection errors; running it again goes on
  */
-export async function removeCapture(settings: DatabaseSettings, request: { schemaName: string; owner: string }): Promise<RemovalReport> {
+export async function removeCapture(
+  settings: DatabaseSettings,
+  request: { schemaName: string; owner: string },
+): Promise<RemovalReport> {
   const client = await connectDatabase(settings, "build");
   try {
     return await remove(client, settings, captureNames(request.schemaName), request.owner);
@@ -31,20 +34,31 @@ export async function removeCapture(settings: DatabaseSettings, request: { schem
   }
 }
 
-async function remove(client: pg.Client, settings: DatabaseSettings, names: CaptureNames, owner: string): Promise<RemovalReport> {
+async function remove(
+  client: pg.Client,
+  settings: DatabaseSettings,
+  names: CaptureNames,
+  owner: string,
+): Promise<RemovalReport> {
   await client.query(`set lock_timeout = '60s'`);
   await client.query("select pg_advisory_lock($1, $2)", [...names.buildLock]);
   const { installation, relations } = await readCatalog(client, names);
   if (installation === null) return { removed: false, tables: 0 };
   if (installation.owner !== owner) {
-    throw new PgEventsError("PGE_OWNERSHIP_CONFLICT", `Schema ${names.schemaName} belongs to ${installation.owner}, not to ${owner}; nothing was removed.`, {
-      reason: "OwnershipConflict",
-    });
+    throw new PgEventsError(
+      "PGE_OWNERSHIP_CONFLICT",
+      `Schema ${names.schemaName} belongs to ${installation.owner}, not to ${owner}; nothing was removed.`,
+      {
+        reason: "OwnershipConflict",
+      },
+    );
   }
   await client.query(`set lock_timeout = '${settings.lockTimeoutSeconds}s'`);
   const captured = relations.filter(({ triggers }) => triggers.length > 0);
   for (const { schema, name, triggers } of captured) {
-    const drops = triggers.map((trigger) => `drop trigger if exists ${ident(trigger.name)} on ${qualified(schema, name)}`);
+    const drops = triggers.map(
+      (trigger) => `drop trigger if exists ${ident(trigger.name)} on ${qualified(schema, name)}`,
+    );
     await retryLocked(() => client.query(drops.join("; ")));
   }
   await retryLocked(() => client.query(`drop schema ${names.schema} cascade`));

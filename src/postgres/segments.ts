@@ -22,7 +22,11 @@ export interface RotationReport {
 }
 
 /** One round of rotation. Safe to run from several workers at once: rows of `segment` are locked. */
-export async function rotateSegments(pool: Pool, names: CaptureNames, retentionSeconds: number): Promise<RotationReport> {
+export async function rotateSegments(
+  pool: Pool,
+  names: CaptureNames,
+  retentionSeconds: number,
+): Promise<RotationReport> {
   const client = await pool.connect();
   try {
     const emptied: number[] = [];
@@ -36,7 +40,11 @@ export async function rotateSegments(pool: Pool, names: CaptureNames, retentionS
   }
 }
 
-async function closedSegments(client: PoolClient, names: CaptureNames, retentionSeconds: number): Promise<number[]> {
+async function closedSegments(
+  client: PoolClient,
+  names: CaptureNames,
+  retentionSeconds: number,
+): Promise<number[]> {
   const { rows } = await client.query<{ number: number }>({
     text: `
       select number
@@ -59,7 +67,10 @@ async function emptySegment(client: PoolClient, names: CaptureNames, number: num
     const needed = await isNeeded(client, names, number);
     if (!needed) {
       await client.query(`truncate table ${table}`);
-      await client.query(`update ${names.schema}.segment set opened_at = null, closed_at = null where number = $1`, [number]);
+      await client.query(
+        `update ${names.schema}.segment set opened_at = null, closed_at = null where number = $1`,
+        [number],
+      );
     }
     await client.query("commit");
     return !needed;
@@ -78,7 +89,11 @@ async function isNeeded(client: PoolClient, names: CaptureNames, number: number)
   return rows[0]?.needed === true;
 }
 
-async function openNextSegment(client: PoolClient, names: CaptureNames, retentionSeconds: number): Promise<number | null> {
+async function openNextSegment(
+  client: PoolClient,
+  names: CaptureNames,
+  retentionSeconds: number,
+): Promise<number | null> {
   await client.query("begin");
   try {
     const { rows } = await client.query<{ number: number; due: boolean; free: boolean }>({
@@ -101,8 +116,12 @@ async function openNextSegment(client: PoolClient, names: CaptureNames, retentio
       return null;
     }
     const next = (row.number + 1) % SEGMENTS;
-    await client.query(`update ${names.schema}.segment set opened_at = clock_timestamp() where number = $1`, [next]);
-    await client.query(`update ${names.schema}.segment set closed_at = clock_timestamp() where number = $1`, [row.number]);
+    await client.query(`update ${names.schema}.segment set opened_at = clock_timestamp() where number = $1`, [
+      next,
+    ]);
+    await client.query(`update ${names.schema}.segment set closed_at = clock_timestamp() where number = $1`, [
+      row.number,
+    ]);
     await client.query(`select setval('${names.schema}.outbox_segment', $1)`, [next]);
     await client.query("commit");
     return next;
@@ -118,6 +137,8 @@ function openSeconds(retentionSeconds: number): number {
 }
 
 async function currentTable(client: PoolClient, names: CaptureNames): Promise<string> {
-  const { rows } = await client.query<{ number: number }>(`select last_value::integer as number from ${names.schema}.outbox_segment`);
+  const { rows } = await client.query<{ number: number }>(
+    `select last_value::integer as number from ${names.schema}.outbox_segment`,
+  );
   return `${names.schema}.outbox_${rows[0]?.number ?? 0}`;
 }

@@ -19,7 +19,10 @@ function load(directory: string): SqlSources {
     const version = /^(\d{6})_.+\.sql$/.exec(name)?.[1];
     return version === undefined ? [] : [[Number(version), read(name)] as const];
   });
-  const functions = names.filter((name) => /^functions_.+\.sql$/.test(name)).map(read).join("\n");
+  const functions = names
+    .filter((name) => /^functions_.+\.sql$/.test(name))
+    .map(read)
+    .join("\n");
   return { migrations: new Map(versioned), functions };
 }
 

@@ -138,7 +138,10 @@ export class WakeUp {
       const client = this.#client;
       if (client === null || this.#pooled) return false;
       const [lockClass, lockObject] = this.#names.wakeLock;
-      const { rows } = await client.query<{ mine: boolean; theirs: boolean }>(LOCK_QUERY, [lockClass, lockObject]);
+      const { rows } = await client.query<{ mine: boolean; theirs: boolean }>(LOCK_QUERY, [
+        lockClass,
+        lockObject,
+      ]);
       if (this.#client !== client) return false;
       this.#holdsLock = rows[0]?.mine === true;
       if (!this.#holdsLock && rows[0]?.theirs !== true) return false;
@@ -185,4 +188,3 @@ const LOCK_QUERY = `
       and database = (select oid from pg_catalog.pg_database where datname = current_database())
       and classid = ($1::bigint & 4294967295)::oid and objid = $2::integer::oid and objsubid = 2) as theirs
   from (select pg_catalog.pg_try_advisory_lock($1::integer, $2::integer) as mine offset 0) as attempt`;
-

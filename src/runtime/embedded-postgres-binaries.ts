@@ -29,7 +29,10 @@ const NAMED_DATABASE = "or name a database with --database-url.";
  * @param directory where a copy may be put; readable to the user
  * @throws PgEventsError PGE_EMBEDDED_POSTGRES
  */
-export async function postgresPrograms(user: SystemUser | null, directory: string): Promise<PostgresPrograms> {
+export async function postgresPrograms(
+  user: SystemUser | null,
+  directory: string,
+): Promise<PostgresPrograms> {
   const installed = await installedPrograms();
   if (failureOf(installed, user) === null) return installed;
   const copy = copyPrograms(installed, user, directory);
@@ -80,18 +83,28 @@ function failureOf({ postgres }: PostgresPrograms, user: SystemUser | null): str
   return result.status === 0 ? null : result.stderr.trim();
 }
 
-function copyPrograms(programs: PostgresPrograms, user: SystemUser | null, directory: string): PostgresPrograms {
+function copyPrograms(
+  programs: PostgresPrograms,
+  user: SystemUser | null,
+  directory: string,
+): PostgresPrograms {
   const native = dirname(dirname(programs.postgres));
   const copy = join(directory, "native");
   cpSync(native, copy, { recursive: true, verbatimSymlinks: true, filter: (path) => !path.endsWith(".a") });
   const links = join(native, "pg-symlinks.json");
   if (existsSync(links)) {
-    for (const { source, target } of JSON.parse(readFileSync(links, "utf8")) as { source: string; target: string }[]) {
+    for (const { source, target } of JSON.parse(readFileSync(links, "utf8")) as {
+      source: string;
+      target: string;
+    }[]) {
       const link = join(directory, target); // both begin with native/
       if (!existsSync(link)) symlinkSync(basename(source), link);
     }
   }
   const copied = readdirSync(copy, { recursive: true, encoding: "utf8" }).map((name) => join(copy, name));
   giveTo(user, copy, ...copied);
-  return { initdb: join(copy, "bin", basename(programs.initdb)), postgres: join(copy, "bin", basename(programs.postgres)) };
+  return {
+    initdb: join(copy, "bin", basename(programs.initdb)),
+    postgres: join(copy, "bin", basename(programs.postgres)),
+  };
 }

@@ -14,7 +14,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { PgEventsError } from "../core/errors.ts";
-import { giveTo, type PostgresPrograms, postgresPrograms, type SystemUser, serverUser } from "./embedded-postgres-binaries.ts";
+import {
+  giveTo,
+  type PostgresPrograms,
+  postgresPrograms,
+  type SystemUser,
+  serverUser,
+} from "./embedded-postgres-binaries.ts";
 import { hideSecret } from "./log.ts";
 import { type ProcessGuard, startProcessGuard } from "./process-guard.ts";
 
@@ -57,7 +63,9 @@ export interface EmbeddedPostgres {
 }
 
 /** @throws PgEventsError PGE_EMBEDDED_POSTGRES when there are no binaries for this platform or it does not start */
-export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions = {}): Promise<EmbeddedPostgres> {
+export async function startEmbeddedPostgres(
+  options: EmbeddedPostgresOptions = {},
+): Promise<EmbeddedPostgres> {
   const temporary = options.dataDir === undefined;
   const user = serverUser();
   const directory = options.dataDir ?? mkdtempSync(join(tmpdir(), "pg-events-"));
@@ -106,7 +114,13 @@ async function initialize(instance: Instance): Promise<string> {
   writeFileSync(passwordFile, password, { mode: 0o600 });
   giveTo(user, passwordFile);
   const access = ["--auth=scram-sha-256", `--username=${NAME}`, `--pwfile=${passwordFile}`];
-  const child = run(instance, instance.initdb, [`--pgdata=${data}`, ...access, "--encoding=UTF8", "--no-locale", "--no-sync"]);
+  const child = run(instance, instance.initdb, [
+    `--pgdata=${data}`,
+    ...access,
+    "--encoding=UTF8",
+    "--no-locale",
+    "--no-sync",
+  ]);
   let errors = "";
   child.stderr.on("data", (chunk: Buffer) => {
     errors += chunk.toString();
@@ -135,7 +149,12 @@ async function startOnFreePort(instance: Instance): Promise<RunningServer> {
 /** Resolves when the server accepts connections. */
 async function start(instance: Instance, port: number): Promise<ChildProcess> {
   const { options, directory } = instance;
-  const settings = { ...options.settings, listen_addresses: HOST, port: String(port), unix_socket_directories: "" };
+  const settings = {
+    ...options.settings,
+    listen_addresses: HOST,
+    port: String(port),
+    unix_socket_directories: "",
+  };
   const flags = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
   const child = run(instance, instance.postgres, ["-D", join(directory, "data"), ...flags]);
   const said: string[] = [];
@@ -157,7 +176,13 @@ async function start(instance: Instance, port: number): Promise<ChildProcess> {
 /** Starts a program as the server's user, guarded, and in a process group of its own: Ctrl-C is for us. */
 function run({ user, directory, guard }: Instance, program: string, args: readonly string[]) {
   const stdio: ["ignore", "ignore", "pipe"] = ["ignore", "ignore", "pipe"];
-  const child = spawn(program, args, { ...user, cwd: directory, detached: true, stdio, env: serverEnvironment() });
+  const child = spawn(program, args, {
+    ...user,
+    cwd: directory,
+    detached: true,
+    stdio,
+    env: serverEnvironment(),
+  });
   if (child.pid !== undefined) guard.watch(child.pid);
   return child;
 }
@@ -216,5 +241,8 @@ function serverEnvironment(): NodeJS.ProcessEnv {
 }
 
 function notStarted(details: string): PgEventsError {
-  return new PgEventsError("PGE_EMBEDDED_POSTGRES", `The embedded PostgreSQL did not start: ${details.trim()}`);
+  return new PgEventsError(
+    "PGE_EMBEDDED_POSTGRES",
+    `The embedded PostgreSQL did not start: ${details.trim()}`,
+  );
 }

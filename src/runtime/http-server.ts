@@ -18,7 +18,10 @@ export function parseAddress(text: string, what: string): { host: string; port: 
   const match = /^(\[[0-9a-fA-F:]+\]|[^:]*):(\d{1,5})$/.exec(text);
   const port = Number(match?.[2]);
   if (match === null || port > 65_535) {
-    throw new PgEventsError("PGE_ADDRESS_INVALID", `${what} must be host:port or :port, not ${JSON.stringify(text)}.`);
+    throw new PgEventsError(
+      "PGE_ADDRESS_INVALID",
+      `${what} must be host:port or :port, not ${JSON.stringify(text)}.`,
+    );
   }
   return { host: (match[1] ?? "").replace(/^\[|\]$/g, "") || "0.0.0.0", port };
 }
@@ -28,24 +31,38 @@ export function parseAddress(text: string, what: string): { host: string; port: 
  * @param reply the answer for a path; null: 404
  * @throws PgEventsError PGE_ADDRESS_IN_USE
  */
-export function serve(address: string, what: string, reply: (path: string) => Promise<Reply | null>): Promise<RunningServer> {
+export function serve(
+  address: string,
+  what: string,
+  reply: (path: string) => Promise<Reply | null>,
+): Promise<RunningServer> {
   const { host, port } = parseAddress(address, what);
-  const server = createServer({ requestTimeout: 10_000, headersTimeout: 5000, keepAliveTimeout: 5000 }, (request, response) => {
-    const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
-    reply(path)
-      .catch((): Reply => ({ status: 500, type: "text/plain", body: "internal error\n" }))
-      .then((answer) => {
-        const { status, type, body } = answer ?? { status: 404, type: "text/plain", body: "not found\n" };
-        response.writeHead(status, { "content-type": type }).end(body);
-      });
-  });
+  const server = createServer(
+    { requestTimeout: 10_000, headersTimeout: 5000, keepAliveTimeout: 5000 },
+    (request, response) => {
+      const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
+      void reply(path)
+        .catch((): Reply => ({ status: 500, type: "text/plain", body: "internal error\n" }))
+        .then((answer) => {
+          const { status, type, body } = answer ?? { status: 404, type: "text/plain", body: "not found\n" };
+          response.writeHead(status, { "content-type": type }).end(body);
+        });
+    },
+  );
   server.on("clientError", (_error, socket) => socket.destroy());
   return new Promise((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => {
       const text = error.code === "EADDRINUSE" ? "is in use" : `cannot be listened on (${error.code})`;
-      reject(new PgEventsError("PGE_ADDRESS_IN_USE", `${what}: ${address} ${text}.`, { remedy: "Choose another address.", cause: error }));
+      reject(
+        new PgEventsError("PGE_ADDRESS_IN_USE", `${what}: ${address} ${text}.`, {
+          remedy: "Choose another address.",
+          cause: error,
+        }),
+      );
     });
-    server.listen(port, host, () => resolve({ port: (server.address() as { port: number }).port, close: () => closeServer(server) }));
+    server.listen(port, host, () =>
+      resolve({ port: (server.address() as { port: number }).port, close: () => closeServer(server) }),
+    );
   });
 }
 

@@ -27,7 +27,10 @@ export function serveMetrics(address: string, registry: Registry): Promise<Runni
 }
 
 /** `/livez`: this process hangs or cannot recover when it fails. `/readyz`: it can do its work now. */
-export function serveProbes(address: string, checks: { live: Record<string, Check>; ready: Record<string, Check> }): Promise<RunningServer> {
+export function serveProbes(
+  address: string,
+  checks: { live: Record<string, Check>; ready: Record<string, Check> },
+): Promise<RunningServer> {
   return serve(address, "--probes-address", async (path) => {
     const selected = path === "/livez" ? checks.live : path === "/readyz" ? checks.ready : null;
     if (selected === null) return null;

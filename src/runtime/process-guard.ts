@@ -57,7 +57,8 @@ function guard(directory: string): void {
         else if (waited > milliseconds.beforeQuit) signal("SIGQUIT");
         return;
       }
-      if (directory !== "") process.getBuiltinModule("node:fs").rmSync(directory, { recursive: true, force: true });
+      if (directory !== "")
+        process.getBuiltinModule("node:fs").rmSync(directory, { recursive: true, force: true });
       process.exit(0);
     }, milliseconds.betweenLooks);
   });

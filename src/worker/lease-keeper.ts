@@ -63,7 +63,10 @@ export class LeaseKeeper {
         const renewal = setInterval(() => void this.#renew().catch(() => undefined), ROUND_MS);
         await relay.drain(timeoutMs).finally(() => clearInterval(renewal));
         await this.#options.leases.release(relay.callback, relay.term).catch((error: unknown) => {
-          this.#options.log.warn({ callback: relay.callback, sqlstate: (error as { code?: string }).code }, "lease not given back; it ends by itself");
+          this.#options.log.warn(
+            { callback: relay.callback, sqlstate: (error as { code?: string }).code },
+            "lease not given back; it ends by itself",
+          );
         });
         this.#relays.delete(relay.callback);
       }),
@@ -103,7 +106,10 @@ export class LeaseKeeper {
       this.#relays.set(lease.callback, startRelay(lease, trustedUntilMs));
       log.info({ callback: lease.callback, term: lease.term }, "relaying callback");
     } catch (error) {
-      log.error({ callback: lease.callback, error: describeError(error) }, "callback cannot be relayed, trying again");
+      log.error(
+        { callback: lease.callback, error: describeError(error) },
+        "callback cannot be relayed, trying again",
+      );
       await leases.setState(lease.callback, lease.term, "Failing", describeError(error));
       await leases.release(lease.callback, lease.term);
     }

@@ -20,7 +20,9 @@ export class OutboxCursor {
     this.#reader = reader;
     this.#seen = start.seen;
     this.#window =
-      start.ahead === null || start.aheadId === null ? null : { ahead: start.ahead, after: start.aheadId, last: null };
+      start.ahead === null || start.aheadId === null
+        ? null
+        : { ahead: start.ahead, after: start.aheadId, last: null };
   }
 
   /** Reads on. @returns null when nothing happened in the database since the last read */
@@ -38,7 +40,12 @@ export class OutboxCursor {
 
   async #readSlice(window: { ahead: string; after: string; last: string | null }): Promise<CursorRead> {
     window.last ??= await this.#reader.prepareSlices();
-    const { rows, upTo, complete } = await this.#reader.readSlice(this.#seen, window.ahead, window.after, window.last);
+    const { rows, upTo, complete } = await this.#reader.readSlice(
+      this.#seen,
+      window.ahead,
+      window.after,
+      window.last,
+    );
     window.after = upTo;
     if (complete) {
       this.#seen = window.ahead;

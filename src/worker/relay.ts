@@ -94,7 +94,10 @@ export class Relay {
         backoffMs: (attempt) =>
           backoffMs(
             attempt,
-            { baseMs: callback.delivery.backoffSeconds * 1000, maxMs: callback.delivery.maxBackoffSeconds * 1000 },
+            {
+              baseMs: callback.delivery.backoffSeconds * 1000,
+              maxMs: callback.delivery.maxBackoffSeconds * 1000,
+            },
             Math.random(),
           ),
       },
@@ -215,7 +218,9 @@ export class Relay {
     let events: ChangeEvent[] | null = entries.map((entry) => entry.event);
     if (entries.some((entry) => entry.deferred)) {
       const images = () =>
-        Promise.all(entries.map((entry) => (entry.deferred ? this.#deps.reader.readImages(entry.event) : entry.event)));
+        Promise.all(
+          entries.map((entry) => (entry.deferred ? this.#deps.reader.readImages(entry.event) : entry.event)),
+        );
       events = await this.#retryDatabase("reading large rows", images);
       if (events === null) return;
     }
@@ -238,7 +243,10 @@ export class Relay {
       );
       if (stored === null) return;
       this.#deps.metrics.buried();
-      this.#deps.log.warn({ callback: this.callback, eventId: id, attempts, error }, "event became a dead letter");
+      this.#deps.log.warn(
+        { callback: this.callback, eventId: id, attempts, error },
+        "event became a dead letter",
+      );
       this.#state.buried(unit, performance.now());
     }
     this.#afterOutcome();
@@ -313,7 +321,10 @@ export class Relay {
         return await operation();
       } catch (error) {
         this.#deps.metrics.databaseFailed();
-        this.#deps.log.warn({ callback: this.callback, what, sqlstate: (error as { code?: string }).code }, "database operation failed, trying again");
+        this.#deps.log.warn(
+          { callback: this.callback, what, sqlstate: (error as { code?: string }).code },
+          "database operation failed, trying again",
+        );
         await pause(waitMs * (0.5 + Math.random() / 2), this.#stopped.signal);
       }
     }

@@ -63,7 +63,9 @@ async function everyRound(
   const first = active.map(({ name }) => name).sort()[0];
   while (!signal.aborted) {
     if (!alone || options.keeper.relays.some(({ callback }) => callback === first)) {
-      await task().catch((error: unknown) => options.log.warn({ what, error: describeError(error) }, "upkeep failed, trying again"));
+      await task().catch((error: unknown) =>
+        options.log.warn({ what, error: describeError(error) }, "upkeep failed, trying again"),
+      );
     }
     await pause(milliseconds, signal);
   }

@@ -33,7 +33,10 @@ export interface WorkerOptions {
   readonly pool: Pool;
   /** A connection of its own for LISTEN. */
   readonly connect: () => Promise<Client>;
-  readonly createTransport: (callback: PgEventSource["spec"]["callbacks"][number], origin: EventOrigin) => Transport;
+  readonly createTransport: (
+    callback: PgEventSource["spec"]["callbacks"][number],
+    origin: EventOrigin,
+  ) => Transport;
   /** Renews capture after a change of the schema; absent when the manifest switches that off. */
   readonly rebuild: (() => Promise<void>) | null;
   readonly registry: Registry;
@@ -48,7 +51,11 @@ export interface WorkerHealth {
 }
 
 /** Runs until `signal`; then drains and resolves. */
-export async function runWorker(options: WorkerOptions, signal: AbortSignal, onHealth?: (health: WorkerHealth) => void): Promise<void> {
+export async function runWorker(
+  options: WorkerOptions,
+  signal: AbortSignal,
+  onHealth?: (health: WorkerHealth) => void,
+): Promise<void> {
   const { source, pool, log } = options;
   const names = captureNames(source.spec.capture.schemaName);
   const metrics = new WorkerMetrics(options.registry);
@@ -139,11 +146,16 @@ async function originOf(
 ): Promise<EventOrigin | null> {
   for (let told = false; !signal.aborted; ) {
     try {
-      const { rows } = await pool.query<{ installation_id: string }>(`select installation_id from ${schema}.installation`);
+      const { rows } = await pool.query<{ installation_id: string }>(
+        `select installation_id from ${schema}.installation`,
+      );
       connection.note(null);
       const namespace = source.metadata.namespace ?? "default";
       if (rows[0] !== undefined) {
-        return { installationId: rows[0].installation_id, source: `/pgevents/${namespace}/${source.metadata.name}` };
+        return {
+          installationId: rows[0].installation_id,
+          source: `/pgevents/${namespace}/${source.metadata.name}`,
+        };
       }
     } catch (error) {
       const code = (error as { code?: string }).code;

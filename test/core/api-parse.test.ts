@@ -31,7 +31,13 @@ describe("defaults", () => {
           ordering: "Key",
           http: { uri: "https://orders.example.com/events", format: "CloudEventsBinary" },
           batch: { maxEvents: 100, maxBytes: 1_048_576, maxWaitMilliseconds: 0 },
-          delivery: { timeoutSeconds: 10, attempts: 20, backoffSeconds: 1, maxBackoffSeconds: 300, maxInFlight: 16 },
+          delivery: {
+            timeoutSeconds: 10,
+            attempts: 20,
+            backoffSeconds: 1,
+            maxBackoffSeconds: 300,
+            maxInFlight: 16,
+          },
         },
       ],
       worker: { replicas: 1, terminationGracePeriodSeconds: 30, logLevel: "Info" },
@@ -61,7 +67,10 @@ describe("defaults", () => {
 
   test("metadata is kept as it is, status is left out", () => {
     const metadata = { name: "shop", namespace: "n", uid: "1", labels: { a: "b" }, managedFields: [] };
-    const parsed = parsePgEventSource({ ...source(), metadata, status: { conditions: "anything" } }, "shop.yaml");
+    const parsed = parsePgEventSource(
+      { ...source(), metadata, status: { conditions: "anything" } },
+      "shop.yaml",
+    );
     assert.deepEqual(parsed.metadata, metadata);
     assert.equal("status" in parsed, false);
   });
@@ -71,7 +80,10 @@ describe("messages", () => {
   test("name the input, the path and what is wrong, all findings at once", () => {
     const message = messageOf(
       source({
-        callbacks: [{ name: "a", http: { uri: "https://a/", retries: 3 } }, { name: "B", http: {} }],
+        callbacks: [
+          { name: "a", http: { uri: "https://a/", retries: 3 } },
+          { name: "B", http: {} },
+        ],
         worker: { replicas: 40, logLevel: "Loud" },
         "od\nd": 1,
       }),
@@ -81,7 +93,10 @@ describe("messages", () => {
     assert.ok(message.includes("spec.callbacks[1].name: must be a lower-case DNS label"), message);
     assert.ok(message.includes("spec.callbacks[1].http.uri: is required"), message);
     assert.ok(message.includes("spec.worker.replicas: Too big: expected number to be <=32"), message);
-    assert.ok(message.includes('spec.worker.logLevel: expected one of "Error"|"Warn"|"Info"|"Debug"'), message);
+    assert.ok(
+      message.includes('spec.worker.logLevel: expected one of "Error"|"Warn"|"Info"|"Debug"'),
+      message,
+    );
     assert.ok(message.includes('spec["od\\nd"]: no such field'), message);
   });
 
@@ -92,7 +107,10 @@ describe("messages", () => {
   test("never repeat a value", () => {
     const header = { name: "Authorization", value: "Bearer hunter2\n" };
     const http = { uri: "https://user:hunter2@a/", headers: [header] };
-    assert.doesNotMatch(messageOf(source({ callbacks: [{ name: "a", http }], suspend: "hunter2" })), /hunter2/);
+    assert.doesNotMatch(
+      messageOf(source({ callbacks: [{ name: "a", http }], suspend: "hunter2" })),
+      /hunter2/,
+    );
   });
 
   test("end, however much is wrong", () => {

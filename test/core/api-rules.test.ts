@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { pgEventSourceCrd } from "../../scripts/generate/crd.ts";
 import { parsePgEventSource } from "../../src/core/api/parse.ts";
 import { PgEventsError } from "../../src/core/errors.ts";
-import { pgEventSourceCrd } from "../../scripts/generate/crd.ts";
 import { RULE_CASES, SHAPE_CASES, UPDATE_CASES } from "../support/crd-cases.ts";
 
 const refusal = (text: string) => (error: unknown) => {
@@ -16,7 +16,8 @@ describe("parse runs the twin of each CEL rule", () => {
   for (const { rule, accepted, refused } of RULE_CASES) {
     test(rule, () => {
       for (const manifest of accepted) parsePgEventSource(manifest, "the case");
-      for (const manifest of refused) assert.throws(() => parsePgEventSource(manifest, "the case"), refusal(rule));
+      for (const manifest of refused)
+        assert.throws(() => parsePgEventSource(manifest, "the case"), refusal(rule));
     });
   }
 });
@@ -31,7 +32,9 @@ describe("parse takes the shapes the API server takes", () => {
 });
 
 test("every rule of the CRD has cases, and every case is about a rule of the CRD", () => {
-  const inCrd = new Set(messagesIn(pgEventSourceCrd()).map((message) => message.replace(/^metadata\.name /, "")));
+  const inCrd = new Set(
+    messagesIn(pgEventSourceCrd()).map((message) => message.replace(/^metadata\.name /, "")),
+  );
   const inCases = new Set([...RULE_CASES, ...UPDATE_CASES].map(({ rule }) => rule));
   assert.deepEqual([...inCases].sort(), [...inCrd].sort());
 });

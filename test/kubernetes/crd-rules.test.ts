@@ -19,10 +19,14 @@ const create = (manifest: Manifest) => cluster.request("POST", `${SOURCES}?${DRY
 before(async () => {
   cluster = await clusterRequests(process.env.KUBECONFIG ?? "");
   const crd = pgEventSourceCrd();
-  const applied = await cluster.request("PATCH", `${CRDS}/${crd.metadata.name}?fieldManager=test&force=true&fieldValidation=Strict`, {
-    body: crd,
-    type: "application/apply-patch+yaml",
-  });
+  const applied = await cluster.request(
+    "PATCH",
+    `${CRDS}/${crd.metadata.name}?fieldManager=test&force=true&fieldValidation=Strict`,
+    {
+      body: crd,
+      type: "application/apply-patch+yaml",
+    },
+  );
   assert.ok(applied.status === 200 || applied.status === 201, JSON.stringify(applied.body));
   await established(crd.metadata.name);
   await cluster.request("POST", "/api/v1/namespaces", { body: { metadata: { name: NAMESPACE } } });
@@ -36,7 +40,10 @@ after(async () => {
 test("the API server has no remark about the structure of the CRD", async () => {
   const { body } = await cluster.request("GET", `${CRDS}/${pgEventSourceCrd().metadata.name}`);
   const types = body.status.conditions.filter((condition: { status: string }) => condition.status === "True");
-  assert.deepEqual(types.map((condition: { type: string }) => condition.type).sort(), ["Established", "NamesAccepted"]);
+  assert.deepEqual(types.map((condition: { type: string }) => condition.type).sort(), [
+    "Established",
+    "NamesAccepted",
+  ]);
 });
 
 describe("the API server runs each CEL rule", () => {
@@ -58,7 +65,9 @@ describe("the API server compares an update with what is stored", () => {
       assert.equal(status, 201, body.message);
       const replace = (manifest: Manifest) => {
         const metadata = { ...manifest.metadata, resourceVersion: body.metadata.resourceVersion };
-        return cluster.request("PUT", `${SOURCES}/${stored.metadata.name}?${DRY_RUN}`, { body: { ...manifest, metadata } });
+        return cluster.request("PUT", `${SOURCES}/${stored.metadata.name}?${DRY_RUN}`, {
+          body: { ...manifest, metadata },
+        });
       };
       for (const manifest of accepted) assert.equal((await replace(manifest)).status, 200);
       for (const manifest of refused) assertRefused(await replace(manifest), rule, manifest);
@@ -77,7 +86,10 @@ describe("the API server takes the shapes that parse takes", () => {
 });
 
 test("defaults of the API server are those of parse", async () => {
-  const accepted = [...RULE_CASES.flatMap((rule) => rule.accepted), ...SHAPE_CASES.filter((shape) => shape.accepted).map((shape) => shape.manifest)];
+  const accepted = [
+    ...RULE_CASES.flatMap((rule) => rule.accepted),
+    ...SHAPE_CASES.filter((shape) => shape.accepted).map((shape) => shape.manifest),
+  ];
   for (const manifest of [...accepted, ...readSamples()]) {
     const { body } = await create(manifest);
     assert.deepEqual(body.spec, plain(parsePgEventSource(manifest, "the case").spec));
@@ -87,7 +99,9 @@ test("defaults of the API server are those of parse", async () => {
 test("the API server and parse agree about every field of the full sample with odd values in it", async () => {
   const full = readSamples().find((sample) => sample.metadata.name === "shop-full");
   assert.ok(full !== undefined);
-  const changed = pathsIn(full.spec).flatMap((path) => ODD_VALUES.map((value) => ({ path, value, spec: replaced(full.spec, path, value) })));
+  const changed = pathsIn(full.spec).flatMap((path) =>
+    ODD_VALUES.map((value) => ({ path, value, spec: replaced(full.spec, path, value) })),
+  );
   assert.ok(changed.length > 1000);
   const differences: string[] = [];
   await inParallel(8, changed, async ({ path, value, spec }) => {
@@ -95,25 +109,53 @@ test("the API server and parse agree about every field of the full sample with o
     const answer = await create(manifest);
     const local = localVerdict(manifest);
     const server = answer.status === 201 ? JSON.stringify(sorted(answer.body.spec)) : "refused";
-    if (local !== server) differences.push(`${path.join(".")} = ${JSON.stringify(value)}: ${firstDifference(local, server)}`);
+    if (local !== server)
+      differences.push(`${path.join(".")} = ${JSON.stringify(value)}: ${firstDifference(local, server)}`);
   });
   assert.deepEqual(differences, []);
 });
 
-const ODD_VALUES = [undefined, null, "", "x", "*", "a b", "Ä", "0", -1, 0, 1, 1.5, 2 ** 40, true, [], [null], ["x", "x"], {}, { x: 1 }];
+const ODD_VALUES = [
+  undefined,
+  null,
+  "",
+  "x",
+  "*",
+  "a b",
+  "Ä",
+  "0",
+  -1,
+  0,
+  1,
+  1.5,
+  2 ** 40,
+  true,
+  [],
+  [null],
+  ["x", "x"],
+  {},
+  { x: 1 },
+];
 
 type Path = (string | number)[];
 
 function pathsIn(value: unknown, path: Path = []): Path[] {
   if (typeof value !== "object" || value === null) return [path];
   const steps = Array.isArray(value) ? value.keys() : Object.keys(value);
-  const below = [...steps].flatMap((step) => pathsIn((value as Record<string | number, unknown>)[step], [...path, step]));
+  const below = [...steps].flatMap((step) =>
+    pathsIn((value as Record<string | number, unknown>)[step], [...path, step]),
+  );
   return path.length === 0 ? below : [path, ...below];
 }
 
 function replaced(root: Record<string, unknown>, path: Path, value: unknown): Record<string, unknown> {
   const copy = structuredClone(root);
-  const parent = path.slice(0, -1).reduce((at, step) => at[step] as Record<string | number, unknown>, copy as Record<string | number, unknown>);
+  const parent = path
+    .slice(0, -1)
+    .reduce(
+      (at, step) => at[step] as Record<string | number, unknown>,
+      copy as Record<string | number, unknown>,
+    );
   const last = path.at(-1) as string | number;
   if (value !== undefined) parent[last] = value;
   else if (Array.isArray(parent)) parent.splice(Number(last), 1);
@@ -153,7 +195,11 @@ function firstDifference(local: string, server: string): string {
   return `parse …${around(local)}…, API server …${around(server)}…`;
 }
 
-function assertRefused({ status, body }: { status: number; body: { message: string } }, rule: string, manifest: Manifest): void {
+function assertRefused(
+  { status, body }: { status: number; body: { message: string } },
+  rule: string,
+  manifest: Manifest,
+): void {
   assert.equal(status, 422, `accepted: ${JSON.stringify(manifest.spec)}`);
   assert.ok(body.message.includes(rule), `expected "${rule}" in "${body.message}"`);
 }
@@ -170,7 +216,9 @@ async function established(name: string): Promise<void> {
 
 async function inParallel<T>(width: number, items: T[], run: (item: T) => Promise<void>): Promise<void> {
   const rest = items.values();
-  await Promise.all(Array.from({ length: width }, async () => {
-    for (const item of rest) await run(item);
-  }));
+  await Promise.all(
+    Array.from({ length: width }, async () => {
+      for (const item of rest) await run(item);
+    }),
+  );
 }

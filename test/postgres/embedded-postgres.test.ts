@@ -121,7 +121,9 @@ describe("test databases", () => {
   test("can belong to an ordinary role", async (t) => {
     const database = await testDatabase(t, { owner: true });
     const role = "SELECT rolsuper, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = current_user";
-    assert.deepEqual((await database.query(role)).rows, [{ rolsuper: false, rolreplication: false, rolbypassrls: false }]);
+    assert.deepEqual((await database.query(role)).rows, [
+      { rolsuper: false, rolreplication: false, rolbypassrls: false },
+    ]);
     await database.query("CREATE SCHEMA mine");
     assert.deepEqual(await queryOnce(database.superuserUrl, "SHOW is_superuser"), [{ is_superuser: "on" }]);
   });

@@ -11,7 +11,11 @@ export interface ApiAnswer {
 export interface ClusterRequests {
   server: string;
   /** @param as impersonates a user, such as system:serviceaccount:ns:name */
-  request(method: string, path: string, options?: { body?: unknown; type?: string; as?: string }): Promise<ApiAnswer>;
+  request(
+    method: string,
+    path: string,
+    options?: { body?: unknown; type?: string; as?: string },
+  ): Promise<ApiAnswer>;
   close(): void;
 }
 
@@ -50,7 +54,12 @@ export async function clusterRequests(kubeconfig: string): Promise<ClusterReques
   };
 }
 
-const tlsOptions = ({ ca, cert, key, rejectUnauthorized }: Parameters<KubeConfig["applyToHTTPSOptions"]>[0]) => ({
+const tlsOptions = ({
+  ca,
+  cert,
+  key,
+  rejectUnauthorized,
+}: Parameters<KubeConfig["applyToHTTPSOptions"]>[0]) => ({
   ...(ca == null ? {} : { ca }),
   ...(cert == null ? {} : { cert }),
   ...(key == null ? {} : { key }),

@@ -24,7 +24,12 @@ const HTTP = { uri: "https://orders.example.com/events" };
 export function source(spec: Record<string, unknown> = {}, name = "shop"): Manifest {
   const complete = { database: DATABASE, callbacks: [{ name: "orders", http: HTTP }], ...spec };
   const kept = Object.entries(complete).filter(([, value]) => value !== undefined);
-  return { apiVersion: "pgevents.dev/v1alpha1", kind: "PgEventSource", metadata: { name }, spec: Object.fromEntries(kept) };
+  return {
+    apiVersion: "pgevents.dev/v1alpha1",
+    kind: "PgEventSource",
+    metadata: { name },
+    spec: Object.fromEntries(kept),
+  };
 }
 
 const tls = (fields: object) => source({ database: { ...DATABASE, tls: fields } });
@@ -33,10 +38,11 @@ const table = (fields: object) => capture({ tables: [{ schema: "public", name: "
 const callback = (fields: object) => source({ callbacks: [{ name: "orders", http: HTTP, ...fields }] });
 const uri = (text: string) => callback({ http: { uri: text } });
 const header = (fields: object) => callback({ http: { ...HTTP, headers: [fields] } });
-const filterTable = (fields: object) => callback({ filter: { tables: [{ schema: "s", name: "t", ...fields }] } });
+const filterTable = (fields: object) =>
+  callback({ filter: { tables: [{ schema: "s", name: "t", ...fields }] } });
 
 const SECRET_KEY = { name: "token", key: "value" };
-const BYTES_63 = "é".repeat(31) + "x";
+const BYTES_63 = `${"é".repeat(31)}x`;
 const BYTES_64 = "é".repeat(32);
 
 const limits = (amounts: object) => source({ worker: { resources: { limits: amounts } } });
@@ -129,9 +135,15 @@ export const RULE_CASES: RuleCases[] = [
   {
     rule: "this header is set by pg-events or by HTTP itself",
     accepted: [header({ name: "X-Host", value: "a" }), header({ name: "Cert", value: "a" })],
-    refused: ["Host", "CONTENT-LENGTH", "content-type", "ce-id", "Ce-Source", "Proxy-Authorization", "TE"].map((name) =>
-      header({ name, value: "a" }),
-    ),
+    refused: [
+      "Host",
+      "CONTENT-LENGTH",
+      "content-type",
+      "ce-id",
+      "Ce-Source",
+      "Proxy-Authorization",
+      "TE",
+    ].map((name) => header({ name, value: "a" })),
   },
   {
     rule: "`maxBackoffSeconds` must not be less than `backoffSeconds`",
@@ -173,38 +185,71 @@ export const UPDATE_CASES = [
 /** Shapes rather than rules: both sides have to agree, each with words of its own. */
 export const SHAPE_CASES: { title: string; manifest: Manifest; accepted: boolean }[] = [
   { title: "the least that works", manifest: source(), accepted: true },
-  { title: "null counts as absent", manifest: source({ suspend: null, capture: null, worker: { replicas: null } }), accepted: true },
-  { title: "null for a required field", manifest: source({ database: { secretRef: null } }), accepted: false },
+  {
+    title: "null counts as absent",
+    manifest: source({ suspend: null, capture: null, worker: { replicas: null } }),
+    accepted: true,
+  },
+  {
+    title: "null for a required field",
+    manifest: source({ database: { secretRef: null } }),
+    accepted: false,
+  },
   { title: "no callbacks", manifest: source({ callbacks: undefined }), accepted: false },
   { title: "an empty list of callbacks", manifest: source({ callbacks: [] }), accepted: false },
   {
     title: "two callbacks of one name",
-    manifest: source({ callbacks: [{ name: "a", http: HTTP }, { name: "a", http: HTTP }] }),
+    manifest: source({
+      callbacks: [
+        { name: "a", http: HTTP },
+        { name: "a", http: HTTP },
+      ],
+    }),
     accepted: false,
   },
   {
     title: "one table twice",
-    manifest: capture({ tables: [{ schema: "s", name: "t" }, { schema: "s", name: "t" }] }),
+    manifest: capture({
+      tables: [
+        { schema: "s", name: "t" },
+        { schema: "s", name: "t" },
+      ],
+    }),
     accepted: false,
   },
   {
     title: "the same table name in two schemas",
-    manifest: capture({ tables: [{ schema: "s", name: "t" }, { schema: "u", name: "t" }] }),
+    manifest: capture({
+      tables: [
+        { schema: "s", name: "t" },
+        { schema: "u", name: "t" },
+      ],
+    }),
     accepted: true,
   },
   { title: "an operation twice", manifest: table({ operations: ["Insert", "Insert"] }), accepted: false },
   { title: "an exclusion twice", manifest: table({ name: "*", exclude: ["a", "a"] }), accepted: false },
   { title: "a NUL in a table's name", manifest: table({ name: "a\u0000b" }), accepted: false },
-  { title: "a line break in a header", manifest: header({ name: "X-A", value: "a\r\nb: c" }), accepted: false },
+  {
+    title: "a line break in a header",
+    manifest: header({ name: "X-A", value: "a\r\nb: c" }),
+    accepted: false,
+  },
   { title: "an unknown field", manifest: source({ sinks: [] }), accepted: false },
   { title: "an unknown field of a callback", manifest: callback({ url: "https://a/" }), accepted: false },
   { title: "a number for a string", manifest: uri(7 as unknown as string), accepted: false },
   { title: "a string for a number", manifest: source({ worker: { replicas: "2" } }), accepted: false },
-  { title: "quantities as text and as number", manifest: limits({ cpu: 1, memory: "0.5Gi" }), accepted: true },
+  {
+    title: "quantities as text and as number",
+    manifest: limits({ cpu: 1, memory: "0.5Gi" }),
+    accepted: true,
+  },
   { title: "a quantity of no unit", manifest: limits({ memory: "12 GB" }), accepted: false },
   {
     title: "too many labels",
-    manifest: source({ worker: { labels: Object.fromEntries(Array.from({ length: 33 }, (_, i) => [`l${i}`, "x"])) } }),
+    manifest: source({
+      worker: { labels: Object.fromEntries(Array.from({ length: 33 }, (_, i) => [`l${i}`, "x"])) },
+    }),
     accepted: false,
   },
 ];

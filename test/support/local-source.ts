@@ -22,7 +22,12 @@ export function localSource(t: TestEnd, database: TestDatabase, spec: Record<str
   const manifest = join(directory, "source.yaml");
   const env = { PG_EVENTS_DATABASE_URL: database.url };
   const change = (changed: Record<string, unknown>) => {
-    const source = { apiVersion: "pgevents.dev/v1alpha1", kind: "PgEventSource", metadata: { name: "test" }, spec: changed };
+    const source = {
+      apiVersion: "pgevents.dev/v1alpha1",
+      kind: "PgEventSource",
+      metadata: { name: "test" },
+      spec: changed,
+    };
     writeFileSync(manifest, stringify(source));
   };
   change(spec);
@@ -45,6 +50,10 @@ export function localSource(t: TestEnd, database: TestDatabase, spec: Record<str
 
 /** A callback to a receiver, with attempts that follow each other fast. */
 export function callbackTo(url: string, changes: Record<string, unknown> = {}): Record<string, unknown> {
-  const { name = "orders", http = {}, ...rest } = changes as { name?: string; http?: Record<string, unknown> };
+  const {
+    name = "orders",
+    http = {},
+    ...rest
+  } = changes as { name?: string; http?: Record<string, unknown> };
   return { name, http: { uri: `${url}/${name}`, ...http }, ...rest };
 }

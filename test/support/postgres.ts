@@ -70,7 +70,10 @@ export async function testDatabase(t: TestEnd, options: TestDatabaseOptions = {}
 }
 
 /** A server of the test's own, to be killed and restarted; stopped after the test. */
-export async function ownServer(t: TestEnd, settings: Readonly<Record<string, string>> = {}): Promise<EmbeddedPostgres> {
+export async function ownServer(
+  t: TestEnd,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<EmbeddedPostgres> {
   // Killing loses what the system has not written only when the machine dies, so fsync may be off here too.
   const server = await startEmbeddedPostgres({ settings: { ...TEST_SERVER_SETTINGS, ...settings } });
   t.after(() => server.stop());

@@ -133,7 +133,8 @@ function waitForLine(
       child.off("close", closed);
       settle();
     };
-    const failure = (why: string) => new Error(`${why} without ${pattern}:\n${output.stdout}${output.stderr}`);
+    const failure = (why: string) =>
+      new Error(`${why} without ${pattern}:\n${output.stdout}${output.stderr}`);
     const look = () => {
       const line = find();
       if (line !== undefined) finish(() => resolve(line));

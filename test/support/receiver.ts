@@ -1,5 +1,11 @@
 /** A real HTTP receiver that keeps every request and every CloudEvent it gets. */
-import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from "node:http";
 import type { AddressInfo } from "node:net";
 import type { TestEnd } from "./postgres.ts";
 import { eventually } from "./processes.ts";
@@ -53,7 +59,10 @@ export interface Receiver {
   /** Of requests that were answered 2xx only. */
   readonly events: readonly ReceivedEvent[];
   /** Waits for a number of events, or until they satisfy a predicate. */
-  waitFor(condition: number | ((events: readonly ReceivedEvent[]) => boolean), timeoutMs?: number): Promise<readonly ReceivedEvent[]>;
+  waitFor(
+    condition: number | ((events: readonly ReceivedEvent[]) => boolean),
+    timeoutMs?: number,
+  ): Promise<readonly ReceivedEvent[]>;
   /** Stops listening and cuts every connection. */
   close(): Promise<void>;
   /** Listens again on the same port. */

@@ -15,12 +15,15 @@ export const SAMPLE_SCHEMA = `
 export async function runSampleApp(client: Client, signal: AbortSignal): Promise<void> {
   for (let round = 0; !signal.aborted; round += 1) {
     const name = CUSTOMERS[round % CUSTOMERS.length];
-    const customer = await insert(client, "insert into public.customers (name) values ($1) returning id", [name]);
-    await pause(signal);
-    const order = await insert(client, "insert into public.orders (customer_id, total) values ($1, $2) returning id", [
-      customer,
-      (10 + round * 1.25).toFixed(2),
+    const customer = await insert(client, "insert into public.customers (name) values ($1) returning id", [
+      name,
     ]);
+    await pause(signal);
+    const order = await insert(
+      client,
+      "insert into public.orders (customer_id, total) values ($1, $2) returning id",
+      [customer, (10 + round * 1.25).toFixed(2)],
+    );
     await pause(signal);
     await client.query("update public.orders set state = 'paid', changed_at = now() where id = $1", [order]);
     await pause(signal);
@@ -40,6 +43,10 @@ function pause(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve();
     const timer = setTimeout(resolve, STATEMENT_PAUSE_MS);
-    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+    const wake = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    signal.addEventListener("abort", wake, { once: true });
   });
 }

@@ -48,10 +48,20 @@ async function readBody(request: IncomingMessage): Promise<string> {
 function eventsOf(request: IncomingMessage, body: string): ShownEvent[] {
   const callback = (request.url ?? "/").slice(1);
   if (request.headers["ce-id"] !== undefined) {
-    return [shown(callback, decodeURIComponent(String(request.headers["ce-subject"])), JSON.parse(body) as EventData)];
+    return [
+      shown(
+        callback,
+        decodeURIComponent(String(request.headers["ce-subject"])),
+        JSON.parse(body) as EventData,
+      ),
+    ];
   }
-  const parsed = JSON.parse(body) as { subject: string; data: EventData } | { subject: string; data: EventData }[];
-  return (Array.isArray(parsed) ? parsed : [parsed]).map(({ subject, data }) => shown(callback, subject, data));
+  const parsed = JSON.parse(body) as
+    | { subject: string; data: EventData }
+    | { subject: string; data: EventData }[];
+  return (Array.isArray(parsed) ? parsed : [parsed]).map(({ subject, data }) =>
+    shown(callback, subject, data),
+  );
 }
 
 interface EventData {

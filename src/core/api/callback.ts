@@ -6,7 +6,7 @@ import { withRules } from "./rule.ts";
 const FORBIDDEN_HEADERS =
   /^(host|content-length|content-type|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|ce-.*)$/i;
 
-const WEB_ADDRESS = new RegExp("^https?://[^\\s/?#]+([/?][^\\s#]*)?$");
+const WEB_ADDRESS = /^https?:\/\/[^\s/?#]+([/?][^\s#]*)?$/;
 /** The API server's isURL refuses it, `URL` does not. */
 const BROKEN_ESCAPE = /%(?![0-9a-fA-F]{2})/;
 
@@ -15,7 +15,9 @@ const uri = withRules(
     .string()
     .min(1)
     .max(2048)
-    .meta({ description: "Absolute http or https address that gets the events by POST. Redirects are not followed." }),
+    .meta({
+      description: "Absolute http or https address that gets the events by POST. Redirects are not followed.",
+    }),
   [
     {
       cel: `self.matches(r'${WEB_ADDRESS.source}') && isURL(self) && (url(self).getPort() == '' || int(url(self).getPort()) <= 65535)`,
@@ -65,20 +67,20 @@ export const FORMATS = ["CloudEventsBinary", "CloudEventsStructured", "CloudEven
 const http = z
   .strictObject({
     uri,
-    format: z
-      .enum(FORMATS)
-      .default("CloudEventsBinary")
-      .meta({
-        description:
-          "How events are written into requests: CloudEventsBinary (attributes in headers), CloudEventsStructured (one JSON object), CloudEventsBatch (a JSON array of up to `batch.maxEvents`). Default: CloudEventsBinary.",
-      }),
+    format: z.enum(FORMATS).default("CloudEventsBinary").meta({
+      description:
+        "How events are written into requests: CloudEventsBinary (attributes in headers), CloudEventsStructured (one JSON object), CloudEventsBatch (a JSON array of up to `batch.maxEvents`). Default: CloudEventsBinary.",
+    }),
     headers: listByKeys(["name"], header)
       .max(16)
       .optional()
       .meta({ description: "Headers added to every request. Default: none." }),
     tls: z
       .strictObject({
-        caSecretRef: secretKeyRef("Certificate authorities (PEM) to trust. Default: the system's.", "ca.crt").optional(),
+        caSecretRef: secretKeyRef(
+          "Certificate authorities (PEM) to trust. Default: the system's.",
+          "ca.crt",
+        ).optional(),
       })
       .optional()
       .meta({ description: "Transport security of https requests. Default: the system's authorities." }),
@@ -104,7 +106,11 @@ const filter = z
 
 const batch = z
   .strictObject({
-    maxEvents: integer(1, 10_000, "Events in one request at most; needs the format CloudEventsBatch. Default: 100.").default(100),
+    maxEvents: integer(
+      1,
+      10_000,
+      "Events in one request at most; needs the format CloudEventsBatch. Default: 100.",
+    ).default(100),
     maxBytes: integer(
       1024,
       67_108_864,
@@ -120,14 +126,22 @@ const batch = z
 
 const delivery = withRules(
   z.strictObject({
-    timeoutSeconds: integer(1, 600, "Seconds to wait for the answer to one request. Default: 10.").default(10),
+    timeoutSeconds: integer(1, 600, "Seconds to wait for the answer to one request. Default: 10.").default(
+      10,
+    ),
     attempts: integer(
       1,
       1000,
       "Attempts for one event, the first included, until it becomes a dead letter. Default: 20.",
     ).default(20),
-    backoffSeconds: integer(1, 3600, "Seconds to wait at most before the second attempt; doubles each time. Default: 1.").default(1),
-    maxBackoffSeconds: integer(1, 86_400, "Seconds to wait at most between attempts. Default: 300.").default(300),
+    backoffSeconds: integer(
+      1,
+      3600,
+      "Seconds to wait at most before the second attempt; doubles each time. Default: 1.",
+    ).default(1),
+    maxBackoffSeconds: integer(1, 86_400, "Seconds to wait at most between attempts. Default: 300.").default(
+      300,
+    ),
     maxInFlight: integer(1, 1024, "Requests under way at once at most. Default: 16.").default(16),
   }),
   [
@@ -151,13 +165,10 @@ export const callbackSchema = z.strictObject({
     .default(false)
     .meta({ description: "Stops delivery to this callback; events wait in the outbox. Default: false." }),
   filter: filter.optional(),
-  ordering: z
-    .enum(["Key", "Source", "None"])
-    .default("Key")
-    .meta({
-      description:
-        "Key: events of one row go one after the other. Source: all events do. None: in any order. Default: Key.",
-    }),
+  ordering: z.enum(["Key", "Source", "None"]).default("Key").meta({
+    description:
+      "Key: events of one row go one after the other. Source: all events do. None: in any order. Default: Key.",
+  }),
   http,
   batch: withEmptyDefault(batch),
   delivery: withEmptyDefault(delivery),

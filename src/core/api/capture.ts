@@ -34,7 +34,10 @@ const schemaName = withRules(
     .string()
     .min(1)
     .max(63)
-    .regex(/^[a-z_][a-z0-9_]*$/, "must hold only lower-case letters, digits and '_', and not begin with a digit")
+    .regex(
+      /^[a-z_][a-z0-9_]*$/,
+      "must hold only lower-case letters, digits and '_', and not begin with a digit",
+    )
     .meta({
       description:
         "Schema in the database for everything pg-events creates there; one PgEventSource each. Cannot be changed. Default: pgevents.",
@@ -62,21 +65,14 @@ const SCHEMA_NAME_IMMUTABLE = {
 export const captureSchema = withTransitionRules(
   z.strictObject({
     schemaName: schemaName.default("pgevents"),
-    tables: listByKeys(["schema", "name"], table)
-      .min(1)
-      .max(256)
-      .optional()
-      .meta({
-        description:
-          "The tables to capture. Where several entries fit a table, an entry with its name wins over '*'. Default: every ordinary table of every schema that is not PostgreSQL's own.",
-      }),
-    schemaChanges: z
-      .enum(["Auto", "Off"])
-      .default("Auto")
-      .meta({
-        description:
-          "Auto: a table that is created, altered or dropped gets its capture renewed within seconds, without a new build by hand. Off: only when a build is run or the spec changes. Default: Auto.",
-      }),
+    tables: listByKeys(["schema", "name"], table).min(1).max(256).optional().meta({
+      description:
+        "The tables to capture. Where several entries fit a table, an entry with its name wins over '*'. Default: every ordinary table of every schema that is not PostgreSQL's own.",
+    }),
+    schemaChanges: z.enum(["Auto", "Off"]).default("Auto").meta({
+      description:
+        "Auto: a table that is created, altered or dropped gets its capture renewed within seconds, without a new build by hand. Off: only when a build is run or the spec changes. Default: Auto.",
+    }),
     retentionSeconds: integer(
       0,
       31_536_000,

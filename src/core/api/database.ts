@@ -20,13 +20,10 @@ const keys = z
 
 const tls = withRules(
   z.strictObject({
-    mode: z
-      .enum(["VerifyFull", "VerifyCA", "Require", "Disable"])
-      .default("VerifyFull")
-      .meta({
-        description:
-          "VerifyFull checks the certificate chain and the host name, VerifyCA the chain only, Require encrypts without a check, Disable uses plain text. Default: VerifyFull.",
-      }),
+    mode: z.enum(["VerifyFull", "VerifyCA", "Require", "Disable"]).default("VerifyFull").meta({
+      description:
+        "VerifyFull checks the certificate chain and the host name, VerifyCA the chain only, Require encrypts without a check, Disable uses plain text. Default: VerifyFull.",
+    }),
     serverName: z
       .string()
       .min(1)

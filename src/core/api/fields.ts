@@ -11,7 +11,12 @@ export const objectName = (description: string) =>
 
 /** Key inside a Secret's data. */
 export const secretKey = (description: string) =>
-  z.string().min(1).max(253).regex(SECRET_KEY, "must hold only letters, digits, '-', '_' and '.'").meta({ description });
+  z
+    .string()
+    .min(1)
+    .max(253)
+    .regex(SECRET_KEY, "must hold only letters, digits, '-', '_' and '.'")
+    .meta({ description });
 
 /** A PostgreSQL name as the catalog holds it (not quoted, case matters), at most 63 bytes of UTF-8. */
 export const sqlName = (description: string) =>
@@ -20,6 +25,7 @@ export const sqlName = (description: string) =>
       .string()
       .min(1)
       .max(MAX_SQL_NAME_BYTES)
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: NUL is what is refused
       .regex(/^[^\x00]*$/, "must not hold a NUL character")
       .meta({ description }),
     [
@@ -35,7 +41,9 @@ export const sqlName = (description: string) =>
 export const setOf = <S extends z.ZodType>(item: S) =>
   z
     .array(item)
-    .refine((entries) => new Set(entries).size === entries.length, { error: "must not hold the same entry twice" })
+    .refine((entries) => new Set(entries).size === entries.length, {
+      error: "must not hold the same entry twice",
+    })
     .meta({ "x-kubernetes-list-type": "set" });
 
 /** A list whose entries are told apart by `keys`; server-side apply merges it entry by entry. */

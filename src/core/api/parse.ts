@@ -1,7 +1,14 @@
 /** One way in for every PgEventSource: file, environment or API server. Unknown fields are refused by path. */
 import { z } from "zod";
 import { PgEventsError } from "../errors.ts";
-import { API_VERSION, KIND, metadataSchema, type PgEventSource, type SourceMetadata, specSchema } from "./source.ts";
+import {
+  API_VERSION,
+  KIND,
+  metadataSchema,
+  type PgEventSource,
+  type SourceMetadata,
+  specSchema,
+} from "./source.ts";
 
 const MAX_FINDINGS = 20; // a condition message has an end, and nobody reads further
 const MAX_DEPTH = 64; // more than any pod affinity needs
@@ -22,7 +29,8 @@ export const manifestSchema = z.strictObject({
  * @throws PgEventsError PGE_MANIFEST_INVALID that lists the findings with their paths
  */
 export function parsePgEventSource(value: unknown, where: string): PgEventSource {
-  if (depthOf(value) > MAX_DEPTH) throw invalid(where, ["the document: is nested too deeply, or refers to itself"]);
+  if (depthOf(value) > MAX_DEPTH)
+    throw invalid(where, ["the document: is nested too deeply, or refers to itself"]);
   const parsed = manifestSchema.safeParse(withoutNulls(value), { reportInput: true });
   if (!parsed.success) throw invalid(where, parsed.error.issues.flatMap(findingsOf));
   const { apiVersion, kind, metadata, spec } = parsed.data;

@@ -35,7 +35,11 @@ export function withTransitionRules<S extends z.ZodType>(schema: S, rules: Trans
 
 const VALIDATIONS = "x-kubernetes-validations";
 
-function withValidations<S extends z.ZodType>(schema: S, meta: Record<string, unknown> | undefined, rules: TransitionRule[]): S {
+function withValidations<S extends z.ZodType>(
+  schema: S,
+  meta: Record<string, unknown> | undefined,
+  rules: TransitionRule[],
+): S {
   const existing = (meta?.[VALIDATIONS] ?? []) as { rule: string; message: string }[];
   const added = rules.map(({ cel, message }) => ({ rule: cel, message }));
   return schema.meta({ ...meta, [VALIDATIONS]: [...existing, ...added] }) as S;

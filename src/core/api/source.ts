@@ -27,7 +27,10 @@ export const metadataSchema = z.looseObject({
     .max(MAX_NAME_LENGTH, NAME_TOO_LONG)
     .regex(DNS_LABEL, NAME_NO_LABEL)
     .meta({ description: "Name of the PgEventSource; the worker Deployment gets the same one." }),
-  namespace: z.string().optional().meta({ description: "Namespace of the PgEventSource, its Secrets and its worker." }),
+  namespace: z
+    .string()
+    .optional()
+    .meta({ description: "Namespace of the PgEventSource, its Secrets and its worker." }),
 });
 
 /** What `metadataSchema` asks for, in CEL: a CRD cannot hold a schema for metadata. */
@@ -39,24 +42,21 @@ export const METADATA_RULES: TransitionRule[] = [
 const callbacks = listByKeys(["name"], callbackSchema)
   .min(1)
   .max(16)
-  .meta({ description: "Where the events go. Each callback has its own checkpoint; one never waits for another." });
+  .meta({
+    description: "Where the events go. Each callback has its own checkpoint; one never waits for another.",
+  });
 
 /** The spec as a local manifest may have it: `database` may be left out when the URL is given otherwise. */
 export const specSchema = z
   .strictObject({
-    suspend: z
-      .boolean()
-      .default(false)
-      .meta({
-        description: "Stops the workers; capture stays and the outbox keeps what happens meanwhile. Default: false.",
-      }),
-    deletionPolicy: z
-      .enum(["Delete", "Retain"])
-      .default("Delete")
-      .meta({
-        description:
-          "Delete: deleting the PgEventSource removes capture from the database. Retain: it stays there. Default: Delete.",
-      }),
+    suspend: z.boolean().default(false).meta({
+      description:
+        "Stops the workers; capture stays and the outbox keeps what happens meanwhile. Default: false.",
+    }),
+    deletionPolicy: z.enum(["Delete", "Retain"]).default("Delete").meta({
+      description:
+        "Delete: deleting the PgEventSource removes capture from the database. Retain: it stays there. Default: Delete.",
+    }),
     deletionDeadlineSeconds: integer(
       0,
       86_400,

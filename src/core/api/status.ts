@@ -57,7 +57,9 @@ export const statusSchema = z
       .meta({ description: "The worker Deployment." }),
     delivery: z
       .object({
-        pendingEvents: count("Events not yet acknowledged, summed over the callbacks; an estimate.").optional(),
+        pendingEvents: count(
+          "Events not yet acknowledged, summed over the callbacks; an estimate.",
+        ).optional(),
         deadLetters: count("Dead letters, summed over the callbacks.").optional(),
       })
       .optional()

@@ -12,7 +12,9 @@ const MAX_ENTRIES = 32;
 const mapOf = <S extends z.ZodType>(value: S, description: string) =>
   z
     .record(z.string(), value)
-    .refine((map) => Object.keys(map).length <= MAX_ENTRIES, { error: `must hold at most ${MAX_ENTRIES} entries` })
+    .refine((map) => Object.keys(map).length <= MAX_ENTRIES, {
+      error: `must hold at most ${MAX_ENTRIES} entries`,
+    })
     .meta({ description, maxProperties: MAX_ENTRIES });
 
 const labelValue = z.string().max(63).regex(LABEL_VALUE, "must be a valid label value");
@@ -22,7 +24,8 @@ const ownLabels = withRules(mapOf(labelValue, "Labels added to the pods. Default
   {
     cel: "self.all(key, !key.startsWith('pgevents.dev/') && !key.startsWith('app.kubernetes.io/'))",
     message: "labels of `pgevents.dev/` and `app.kubernetes.io/` are set by pg-events",
-    holds: (labels) => Object.keys(labels).every((key) => !/^(pgevents\.dev|app\.kubernetes\.io)\//.test(key)),
+    holds: (labels) =>
+      Object.keys(labels).every((key) => !/^(pgevents\.dev|app\.kubernetes\.io)\//.test(key)),
   },
 ]);
 
@@ -53,7 +56,8 @@ export const workerSchema = z
       })
       .optional()
       .meta({
-        description: "Requests and limits of the worker's container. Default: 50m CPU and 96Mi requested, 256Mi limit.",
+        description:
+          "Requests and limits of the worker's container. Default: 50m CPU and 96Mi requested, 256Mi limit.",
       }),
     labels: ownLabels.optional(),
     annotations: mapOf(z.string().max(4096), "Annotations added to the pods. Default: none.").optional(),

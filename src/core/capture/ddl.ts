@@ -90,7 +90,12 @@ export function functionsDigest(names: CaptureNames): string {
     from pg_catalog.pg_proc where pronamespace = (select oid from pg_catalog.pg_namespace where nspname = ${literal(names.schemaName)})`;
 }
 
-function createTrigger(operation: Operation, table: string, key: readonly string[], names: CaptureNames): string {
+function createTrigger(
+  operation: Operation,
+  table: string,
+  key: readonly string[],
+  names: CaptureNames,
+): string {
   const verb = operation.toLowerCase();
   const columns = operation === "Truncate" ? "" : key.map(literal).join(", ");
   return `create or replace trigger ${ident(triggerName(operation, names))} after ${verb} on ${table}${TRANSITION_TABLES[operation]} for each statement execute function ${names.schema}.capture_${verb}(${columns})`;

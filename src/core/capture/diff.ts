@@ -12,9 +12,22 @@ export type CaptureAction =
   | { readonly kind: "Migrate"; readonly id: string; readonly version: number }
   | { readonly kind: "ReplaceFunctions"; readonly id: string; readonly hash: string }
   | { readonly kind: "AddCallback"; readonly id: string; readonly callback: string }
-  | { readonly kind: "SetTriggers"; readonly id: string; readonly table: TableName; readonly key: readonly string[]; readonly create: readonly Operation[]; readonly drop: readonly string[] }
+  | {
+      readonly kind: "SetTriggers";
+      readonly id: string;
+      readonly table: TableName;
+      readonly key: readonly string[];
+      readonly create: readonly Operation[];
+      readonly drop: readonly string[];
+    }
   | { readonly kind: "RemoveCallback"; readonly id: string; readonly callback: string }
-  | { readonly kind: "RecordBuild"; readonly id: string; readonly specHash: string; readonly version: string; readonly epoch: number | null };
+  | {
+      readonly kind: "RecordBuild";
+      readonly id: string;
+      readonly specHash: string;
+      readonly version: string;
+      readonly epoch: number | null;
+    };
 
 export interface DesiredCapture {
   readonly owner: string;
@@ -66,16 +79,25 @@ export function diffCapture(desired: DesiredCapture, observed: ObservedCatalog):
     const { specHash, version, epoch } = desired;
     actions.push({ kind: "RecordBuild", id: "record", specHash, version, epoch });
   }
-  return { actions, kept: desired.tables.length - tableActions.filter(({ table }) => wanted.has(tableText(table))).length };
+  return {
+    actions,
+    kept: desired.tables.length - tableActions.filter(({ table }) => wanted.has(tableText(table))).length,
+  };
 }
 
 function setTriggers(relation: ObservedRelation, operations: readonly Operation[]) {
-  const current = relation.triggers.filter((trigger) => trigger.current && trigger.operation !== null && operations.includes(trigger.operation));
-  const create = operations.filter((operation) => !current.some((trigger) => trigger.operation === operation));
+  const current = relation.triggers.filter(
+    (trigger) => trigger.current && trigger.operation !== null && operations.includes(trigger.operation),
+  );
+  const create = operations.filter(
+    (operation) => !current.some((trigger) => trigger.operation === operation),
+  );
   const drop = relation.triggers.filter((trigger) => !current.includes(trigger)).map(({ name }) => name);
   if (create.length === 0 && drop.length === 0) return [];
   const table = { schema: relation.schema, name: relation.name };
-  return [{ kind: "SetTriggers" as const, id: `table:${tableText(table)}`, table, key: relation.key, create, drop }];
+  return [
+    { kind: "SetTriggers" as const, id: `table:${tableText(table)}`, table, key: relation.key, create, drop },
+  ];
 }
 
 function isRecorded(desired: DesiredCapture, installation: ObservedCatalog["installation"]): boolean {

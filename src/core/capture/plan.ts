@@ -1,7 +1,13 @@
 /** Which tables the spec asks for, among the relations that exist. Pure. */
 import type { CaptureSpec, TableSpec } from "../api/capture.ts";
 import { OPERATIONS } from "../api/capture.ts";
-import { type DesiredTable, type Finding, type ObservedRelation, type TableFailure, tableText } from "./model.ts";
+import {
+  type DesiredTable,
+  type Finding,
+  type ObservedRelation,
+  type TableFailure,
+  tableText,
+} from "./model.ts";
 
 export interface CapturePlan {
   readonly tables: readonly DesiredTable[];
@@ -18,13 +24,16 @@ export function planCapture(spec: CaptureSpec, relations: readonly ObservedRelat
     const entry = entryFor(entries, relation);
     if (entry === undefined) continue;
     const obstacle = obstacleOf(relation);
-    if (obstacle === null) tables.push({ schema: relation.schema, name: relation.name, operations: entry.operations });
+    if (obstacle === null)
+      tables.push({ schema: relation.schema, name: relation.name, operations: entry.operations });
     else if (entry.name === "*") skipped.set(obstacle, (skipped.get(obstacle) ?? 0) + 1);
   }
   return {
     tables,
     failures: entries.flatMap((entry) => failureOf(entry, relations)),
-    findings: [...skipped].map(([obstacle, count]) => ({ message: `${count} skipped under '*': ${obstacle}.` })),
+    findings: [...skipped].map(([obstacle, count]) => ({
+      message: `${count} skipped under '*': ${obstacle}.`,
+    })),
   };
 }
 

@@ -9,7 +9,9 @@ const MAX_NAME_BYTES = 63;
 export function ident(name: string): string {
   const bytes = Buffer.byteLength(name);
   if (bytes === 0 || bytes > MAX_NAME_BYTES || name.includes("\0")) {
-    throw new RangeError(`not a PostgreSQL name (1 to ${MAX_NAME_BYTES} bytes, no NUL): ${JSON.stringify(name)}`);
+    throw new RangeError(
+      `not a PostgreSQL name (1 to ${MAX_NAME_BYTES} bytes, no NUL): ${JSON.stringify(name)}`,
+    );
   }
   return `"${name.replaceAll('"', '""')}"`;
 }

@@ -22,15 +22,24 @@ const EVENT_TYPES: Record<Operation, string> = {
 export function binaryHeaders(origin: EventOrigin, event: ChangeEvent): string[] {
   const subject = headerValue(subjectOf(event));
   return [
-    "content-type", DATA_TYPE,
-    "ce-specversion", "1.0",
-    "ce-id", stableEventId(origin, event),
-    "ce-source", headerValue(origin.source),
-    "ce-type", EVENT_TYPES[event.operation],
-    "ce-subject", subject,
-    "ce-time", event.time,
-    "ce-partitionkey", subject,
-    "ce-sequence", sequenceOf(event),
+    "content-type",
+    DATA_TYPE,
+    "ce-specversion",
+    "1.0",
+    "ce-id",
+    stableEventId(origin, event),
+    "ce-source",
+    headerValue(origin.source),
+    "ce-type",
+    EVENT_TYPES[event.operation],
+    "ce-subject",
+    subject,
+    "ce-time",
+    event.time,
+    "ce-partitionkey",
+    subject,
+    "ce-sequence",
+    sequenceOf(event),
   ];
 }
 
@@ -82,7 +91,9 @@ const PLAIN_IN_JSON = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/;
 
 /** Printable ASCII but for space, quote and percent stays; the rest is percent-encoded UTF-8 (CloudEvents HTTP binding 1.0, 3.1.3.2). */
 function headerValue(text: string): string {
-  return PLAIN_IN_HEADER.test(text) ? text : text.toWellFormed().replace(NOT_PLAIN_IN_HEADER, (run) => encodeURIComponent(run));
+  return PLAIN_IN_HEADER.test(text)
+    ? text
+    : text.toWellFormed().replace(NOT_PLAIN_IN_HEADER, (run) => encodeURIComponent(run));
 }
 
 const PLAIN_IN_HEADER = /^[\x21\x23\x24\x26-\x7e]*$/;

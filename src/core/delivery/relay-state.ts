@@ -101,7 +101,13 @@ export class RelayState {
   }
 
   /** Adds what was read of the window that ends at `snapshot`. `wanted`: the callback's filter. */
-  add(snapshot: string, rows: readonly ReadEvent[], complete: boolean, nowMs: number, wanted: (event: ChangeEvent) => boolean): void {
+  add(
+    snapshot: string,
+    rows: readonly ReadEvent[],
+    complete: boolean,
+    nowMs: number,
+    wanted: (event: ChangeEvent) => boolean,
+  ): void {
     const entries = rows.filter((row) => wanted(row.event)).map(entryOf);
     this.#progress.add(snapshot, entries, complete);
     this.#unsent += entries.length;
@@ -123,8 +129,12 @@ export class RelayState {
   /** When `next` can return something by time alone; null when only an outcome or a read changes that. */
   dueMs(nowMs: number): number | null {
     if (this.#inFlight >= this.#options.maxInFlight) return null;
-    const waiting = this.#waiting.reduce((least, { dueMs }) => Math.min(least, dueMs), Number.POSITIVE_INFINITY);
-    const ready = this.#readyCount() > 0 ? this.#readySinceMs + this.#options.maxWaitMs : Number.POSITIVE_INFINITY;
+    const waiting = this.#waiting.reduce(
+      (least, { dueMs }) => Math.min(least, dueMs),
+      Number.POSITIVE_INFINITY,
+    );
+    const ready =
+      this.#readyCount() > 0 ? this.#readySinceMs + this.#options.maxWaitMs : Number.POSITIVE_INFINITY;
     const due = Math.min(waiting, ready);
     if (due === Number.POSITIVE_INFINITY) return null;
     if (!this.#health.closed) return Math.max(due, nowMs);

@@ -5,7 +5,12 @@ import type { ChangeEvent } from "../event.ts";
 export type AttemptOutcome =
   | { readonly kind: "acknowledged"; readonly code: string }
   /** May succeed later. `retryAfterMs`: how long the receiver asked to be left alone. */
-  | { readonly kind: "retryable"; readonly code: string; readonly message: string; readonly retryAfterMs?: number }
+  | {
+      readonly kind: "retryable";
+      readonly code: string;
+      readonly message: string;
+      readonly retryAfterMs?: number;
+    }
   /** Will fail in the same way each time: a dead letter at once. */
   | { readonly kind: "permanent"; readonly code: string; readonly message: string };
 

@@ -35,7 +35,12 @@ export interface ObservedDeployment {
     readonly readyReplicas?: number;
     readonly availableReplicas?: number;
     readonly unavailableReplicas?: number;
-    readonly conditions?: readonly { readonly type: string; readonly status: string; readonly reason?: string; readonly message?: string }[];
+    readonly conditions?: readonly {
+      readonly type: string;
+      readonly status: string;
+      readonly reason?: string;
+      readonly message?: string;
+    }[];
   };
 }
 
@@ -64,33 +69,54 @@ interface Verdict {
   readonly message: string;
 }
 
-const PENDING: Verdict = { status: "Unknown", reason: "Pending", message: "Waits for the conditions before it." };
+const PENDING: Verdict = {
+  status: "Unknown",
+  reason: "Pending",
+  message: "Waits for the conditions before it.",
+};
 
 /** @param now RFC 3339, seconds @param previous the status as it is stored */
-export function assess(observed: Observed, previous: PgEventSourceStatus | undefined, now: string, version: string): PgEventSourceStatus {
+export function assess(
+  observed: Observed,
+  previous: PgEventSourceStatus | undefined,
+  now: string,
+  version: string,
+): PgEventSourceStatus {
   const { source, build, deployment, delivery } = observed;
   const verdicts: [ConditionType, Verdict][] = [
     ["CredentialsResolved", ofStep(observed.credentials, "Resolved")],
     ["DatabaseReachable", observed.database === null ? PENDING : ofStep(observed.database, "Connected")],
     ["Built", ofBuild(build)],
-    ["CallbacksResolved", { status: "True", reason: "Resolved", message: "Every callback has an absolute address." }],
+    [
+      "CallbacksResolved",
+      { status: "True", reason: "Resolved", message: "Every callback has an absolute address." },
+    ],
     ["Deployed", ofDeployment(deployment)],
     ["Delivering", ofDelivery(source, delivery)],
   ];
   const generation = source.metadata.generation ?? 0;
-  const conditions = withReady(verdicts, source).map(([type, verdict]) => condition(type, verdict, generation, previous, now));
+  const conditions = withReady(verdicts, source).map(([type, verdict]) =>
+    condition(type, verdict, generation, previous, now),
+  );
   return {
     observedGeneration: generation,
     conditions,
     build: buildStatus(build, previous, now, version),
-    ...(deployment === null || "ok" in deployment ? keep("worker", previous) : { worker: workerStatus(source, deployment) }),
+    ...(deployment === null || "ok" in deployment
+      ? keep("worker", previous)
+      : { worker: workerStatus(source, deployment) }),
     ...(delivery === null ? keep("delivery", previous) : { delivery: totals(delivery) }),
     callbacks: callbackStatus(source, delivery),
   };
 }
 
 /** The status of a source whose stored spec does not parse. */
-export function assessInvalid(generation: number, message: string, previous: PgEventSourceStatus | undefined, now: string): PgEventSourceStatus {
+export function assessInvalid(
+  generation: number,
+  message: string,
+  previous: PgEventSourceStatus | undefined,
+  now: string,
+): PgEventSourceStatus {
   const invalid: Verdict = { status: "False", reason: "InvalidSpec", message };
   const verdicts: [ConditionType, Verdict][] = [
     ["Ready", invalid],
@@ -101,18 +127,32 @@ export function assessInvalid(generation: number, message: string, previous: PgE
     ["Deployed", PENDING],
     ["Delivering", PENDING],
   ];
-  return { ...previous, observedGeneration: generation, conditions: verdicts.map(([type, verdict]) => condition(type, verdict, generation, previous, now)) };
+  return {
+    ...previous,
+    observedGeneration: generation,
+    conditions: verdicts.map(([type, verdict]) => condition(type, verdict, generation, previous, now)),
+  };
 }
 
 /** `lastTransitionTime` moves only when `status` flips. */
-function condition(type: ConditionType, verdict: Verdict, observedGeneration: number, previous: PgEventSourceStatus | undefined, now: string): Condition {
+function condition(
+  type: ConditionType,
+  verdict: Verdict,
+  observedGeneration: number,
+  previous: PgEventSourceStatus | undefined,
+  now: string,
+): Condition {
   const before = previous?.conditions?.find((one) => one.type === type);
   const lastTransitionTime = before?.status === verdict.status ? before.lastTransitionTime : now;
   return { type, ...verdict, observedGeneration, lastTransitionTime };
 }
 
 function withReady(verdicts: [ConditionType, Verdict][], source: PgEventSource): [ConditionType, Verdict][] {
-  const suspended: Verdict = { status: "False", reason: "Suspended", message: "Delivery is suspended; the outbox keeps the events." };
+  const suspended: Verdict = {
+    status: "False",
+    reason: "Suspended",
+    message: "Delivery is suspended; the outbox keeps the events.",
+  };
   const failed = verdicts.find(([, { status }]) => status === "False");
   const open = verdicts.find(([, { status }]) => status === "Unknown");
   const ready: Verdict =
@@ -135,8 +175,10 @@ function ofBuild(build: ObservedBuild | Problem | null): Verdict {
   if (build === null) return PENDING;
   if ("ok" in build) return { status: "False", reason: build.reason, message: build.message };
   const first = build.failures[0];
-  if (first === undefined) return { status: "True", reason: "Built", message: `Tables captured: ${build.tables}.` };
-  const others = build.failures.length > 1 ? ` And ${build.failures.length - 1} more; see status.build.failedTables.` : "";
+  if (first === undefined)
+    return { status: "True", reason: "Built", message: `Tables captured: ${build.tables}.` };
+  const others =
+    build.failures.length > 1 ? ` And ${build.failures.length - 1} more; see status.build.failedTables.` : "";
   return { status: "False", reason: first.reason, message: `${first.message}${others}` };
 }
 
@@ -146,14 +188,26 @@ function ofDeployment(deployment: ObservedDeployment | Problem | null): Verdict 
   const { status = {}, spec = {}, metadata } = deployment;
   const wanted = spec.replicas ?? 1;
   const failure = status.conditions?.find(
-    ({ type, status: value }) => (type === "ReplicaFailure" && value === "True") || (type === "Progressing" && value === "False"),
+    ({ type, status: value }) =>
+      (type === "ReplicaFailure" && value === "True") || (type === "Progressing" && value === "False"),
   );
   if (failure !== undefined) {
-    return { status: "False", reason: "DeploymentUnavailable", message: `Worker pods: ${failure.reason ?? failure.type}.` };
+    return {
+      status: "False",
+      reason: "DeploymentUnavailable",
+      message: `Worker pods: ${failure.reason ?? failure.type}.`,
+    };
   }
-  const settled = (status.observedGeneration ?? 0) >= (metadata.generation ?? 0) && (status.updatedReplicas ?? 0) === wanted && (status.replicas ?? 0) === wanted;
+  const settled =
+    (status.observedGeneration ?? 0) >= (metadata.generation ?? 0) &&
+    (status.updatedReplicas ?? 0) === wanted &&
+    (status.replicas ?? 0) === wanted;
   if (settled && (status.availableReplicas ?? 0) === wanted) {
-    return { status: "True", reason: "Available", message: `${wanted} of ${wanted} worker pods are available.` };
+    return {
+      status: "True",
+      reason: "Available",
+      message: `${wanted} of ${wanted} worker pods are available.`,
+    };
   }
   const message = `${status.availableReplicas ?? 0} of ${wanted} worker pods are available.`;
   return { status: "Unknown", reason: "DeploymentUpdating", message };
@@ -161,21 +215,35 @@ function ofDeployment(deployment: ObservedDeployment | Problem | null): Verdict 
 
 function ofDelivery(source: PgEventSource, delivery: readonly ObservedDelivery[] | null): Verdict {
   if (delivery === null) return PENDING;
-  if (source.spec.suspend) return { status: "Unknown", reason: "Suspended", message: "Delivery is suspended." };
+  if (source.spec.suspend)
+    return { status: "Unknown", reason: "Suspended", message: "Delivery is suspended." };
   const active = new Set(source.spec.callbacks.filter(({ suspend }) => !suspend).map(({ name }) => name));
   const looked = delivery.filter(({ name }) => active.has(name));
   const failing = looked.find(({ state }) => state === "Failing");
   if (failing !== undefined) {
-    return { status: "False", reason: "CallbackFailing", message: `Callback ${failing.name}: ${failing.lastError ?? "attempts fail"}.` };
+    return {
+      status: "False",
+      reason: "CallbackFailing",
+      message: `Callback ${failing.name}: ${failing.lastError ?? "attempts fail"}.`,
+    };
   }
   const waiting = looked.find(({ held, state }) => !held || state !== "Delivering");
   if (waiting !== undefined || looked.length < active.size) {
-    return { status: "Unknown", reason: "WaitingForWorker", message: `Callback ${waiting?.name ?? "(new)"} waits for a worker.` };
+    return {
+      status: "Unknown",
+      reason: "WaitingForWorker",
+      message: `Callback ${waiting?.name ?? "(new)"} waits for a worker.`,
+    };
   }
   return { status: "True", reason: "Delivering", message: `Callbacks served: ${looked.length}.` };
 }
 
-function buildStatus(build: ObservedBuild | Problem | null, previous: PgEventSourceStatus | undefined, now: string, version: string) {
+function buildStatus(
+  build: ObservedBuild | Problem | null,
+  previous: PgEventSourceStatus | undefined,
+  now: string,
+  version: string,
+) {
   if (build === null || "ok" in build) return previous?.build ?? {};
   const failed = build.failures.slice(0, 64).map(({ table }) => table);
   const lastBuildTime = build.changed ? now : previous?.build?.lastBuildTime;
@@ -208,11 +276,21 @@ function totals(delivery: readonly ObservedDelivery[]) {
 function callbackStatus(source: PgEventSource, delivery: readonly ObservedDelivery[] | null) {
   return source.spec.callbacks.map(({ name, suspend, http }) => {
     const seen = delivery?.find((one) => one.name === name);
-    const state = suspend || source.spec.suspend ? "Suspended" : seen === undefined || !seen.held ? "Waiting" : seen.state;
+    const state =
+      suspend || source.spec.suspend
+        ? "Suspended"
+        : seen === undefined || !seen.held
+          ? "Waiting"
+          : seen.state;
     return { name, uri: http.uri, state, ...(seen?.lastError ? { lastError: seen.lastError } : {}) };
   });
 }
 
-function keep<K extends keyof PgEventSourceStatus>(field: K, previous: PgEventSourceStatus | undefined): Pick<PgEventSourceStatus, K> | Record<string, never> {
-  return previous?.[field] === undefined ? {} : ({ [field]: previous[field] } as Pick<PgEventSourceStatus, K>);
+function keep<K extends keyof PgEventSourceStatus>(
+  field: K,
+  previous: PgEventSourceStatus | undefined,
+): Pick<PgEventSourceStatus, K> | Record<string, never> {
+  return previous?.[field] === undefined
+    ? {}
+    : ({ [field]: previous[field] } as Pick<PgEventSourceStatus, K>);
 }

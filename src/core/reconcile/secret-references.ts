@@ -18,7 +18,9 @@ export function secretReferences(spec: PgEventSourceSpec): SecretReference[] {
     ...(http.headers ?? []).flatMap(({ secretKeyRef }) =>
       secretKeyRef === undefined ? [] : [{ ...secretKeyRef, optional: false, leavesCluster: true }],
     ),
-    ...(http.tls?.caSecretRef === undefined ? [] : [{ ...http.tls.caSecretRef, optional: false, leavesCluster: false }]),
+    ...(http.tls?.caSecretRef === undefined
+      ? []
+      : [{ ...http.tls.caSecretRef, optional: false, leavesCluster: false }]),
   ]);
   const unique = new Map<string, SecretReference>();
   for (const reference of [...inside, ...callbacks]) {

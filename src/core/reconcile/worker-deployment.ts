@@ -49,7 +49,14 @@ export function workerDeployment(source: PgEventSource, options: WorkerOptions) 
       namespace: metadata.namespace,
       labels: { ...labels, "app.kubernetes.io/version": options.version },
       ownerReferences: [
-        { apiVersion: API_VERSION, kind: KIND, name: metadata.name, uid: metadata.uid, controller: true, blockOwnerDeletion: true },
+        {
+          apiVersion: API_VERSION,
+          kind: KIND,
+          name: metadata.name,
+          uid: metadata.uid,
+          controller: true,
+          blockOwnerDeletion: true,
+        },
       ],
     },
     spec: {
@@ -137,7 +144,13 @@ function container(source: PgEventSource, { image, imagePullPolicy }: WorkerOpti
 
 /** The part of the source that the worker reads: a change of anything else must not roll it. */
 function workerSource({ apiVersion, kind, metadata, spec }: PgEventSource) {
-  const { suspend: _suspend, worker: _worker, deletionPolicy: _policy, deletionDeadlineSeconds: _deadline, ...rest } = spec;
+  const {
+    suspend: _suspend,
+    worker: _worker,
+    deletionPolicy: _policy,
+    deletionDeadlineSeconds: _deadline,
+    ...rest
+  } = spec;
   return { apiVersion, kind, metadata: { name: metadata.name, namespace: metadata.namespace }, spec: rest };
 }
 

@@ -48,12 +48,15 @@ const SSLMODES: Record<string, TlsSpec["mode"]> = {
  * @throws PgEventsError PGE_DATABASE_URL_INVALID
  */
 export function databaseFromUrl(text: string, where: string): DatabaseSettings {
-  const { host, port, database, user, password, sslmode, connectTimeoutSeconds } = parseUrl(text, (problem) => {
-    return new PgEventsError("PGE_DATABASE_URL_INVALID", `${where}: ${problem}.`, {
-      remedy: "Write postgres://user:password@host:5432/database, special characters percent-encoded.",
-      reason: "SecretInvalid",
-    });
-  });
+  const { host, port, database, user, password, sslmode, connectTimeoutSeconds } = parseUrl(
+    text,
+    (problem) => {
+      return new PgEventsError("PGE_DATABASE_URL_INVALID", `${where}: ${problem}.`, {
+        remedy: "Write postgres://user:password@host:5432/database, special characters percent-encoded.",
+        reason: "SecretInvalid",
+      });
+    },
+  );
   return {
     ...DEFAULT_TIMEOUTS,
     ...(connectTimeoutSeconds === undefined ? {} : { connectTimeoutSeconds }),
@@ -91,7 +94,12 @@ export function databaseFromSecret(spec: DatabaseSpec, readSecret: ReadSecret): 
     port: portOf(secretRef.name, keys.port, read(keys.port)),
     database: requireValue(secretRef.name, keys.dbname, read(keys.dbname)),
     user: requireValue(secretRef.name, keys.username, read(keys.username)),
-    password: passwordOf(secretRef.name, keys.password, read(keys.password), spec.tls.clientCertSecretRef !== undefined),
+    password: passwordOf(
+      secretRef.name,
+      keys.password,
+      read(keys.password),
+      spec.tls.clientCertSecretRef !== undefined,
+    ),
     tls,
     ...timeouts,
   };
@@ -113,7 +121,11 @@ export function databaseSecretKeys(spec: DatabaseSpec): { name: string; key: str
   const client =
     tls.clientCertSecretRef === undefined
       ? []
-      : ["tls.crt", "tls.key"].map((key) => ({ name: tls.clientCertSecretRef?.name ?? "", key, optional: false }));
+      : ["tls.crt", "tls.key"].map((key) => ({
+          name: tls.clientCertSecretRef?.name ?? "",
+          key,
+          optional: false,
+        }));
   return [...connection, ...ca, ...client];
 }
 
@@ -142,11 +154,17 @@ function requireValue(name: string, key: string, value: string | undefined): str
   if (text === undefined) throw secretInvalid(name, key, "is missing");
   if (text.trim() === "") throw secretInvalid(name, key, "is empty");
   if (text.includes("\0") || text.includes("\uFFFD")) throw secretInvalid(name, key, "is not UTF-8 text");
-  if (!text.includes("-----BEGIN ") && /[\r\n]/.test(text)) throw secretInvalid(name, key, "holds a line break");
+  if (!text.includes("-----BEGIN ") && /[\r\n]/.test(text))
+    throw secretInvalid(name, key, "holds a line break");
   return text;
 }
 
-function passwordOf(name: string, key: string, value: string | undefined, hasCertificate: boolean): string | undefined {
+function passwordOf(
+  name: string,
+  key: string,
+  value: string | undefined,
+  hasCertificate: boolean,
+): string | undefined {
   if (value === undefined && hasCertificate) return undefined;
   return requireValue(name, key, value);
 }
@@ -178,7 +196,8 @@ interface UrlParts {
 function parseUrl(text: string, invalid: (problem: string) => PgEventsError): UrlParts {
   if (!URL.canParse(text)) throw invalid("is not a URL");
   const url = new URL(text);
-  if (url.protocol !== "postgres:" && url.protocol !== "postgresql:") throw invalid("does not begin with postgres://");
+  if (url.protocol !== "postgres:" && url.protocol !== "postgresql:")
+    throw invalid("does not begin with postgres://");
   const decode = (part: string, what: string) => {
     try {
       return decodeURIComponent(part);
@@ -194,19 +213,34 @@ function parseUrl(text: string, invalid: (problem: string) => PgEventsError): Ur
   if (database === "") throw invalid("names no database");
   const parameters = readParameters(url, invalid);
   const password = url.password === "" ? undefined : decode(url.password, "password");
-  return { host, port: url.port === "" ? DEFAULT_PORT : Number(url.port), database, user, password, ...parameters };
+  return {
+    host,
+    port: url.port === "" ? DEFAULT_PORT : Number(url.port),
+    database,
+    user,
+    password,
+    ...parameters,
+  };
 }
 
-function readParameters(url: URL, invalid: (problem: string) => PgEventsError): Pick<UrlParts, "sslmode" | "connectTimeoutSeconds"> {
+function readParameters(
+  url: URL,
+  invalid: (problem: string) => PgEventsError,
+): Pick<UrlParts, "sslmode" | "connectTimeoutSeconds"> {
   let sslmode: TlsSpec["mode"] | undefined;
   let connectTimeoutSeconds: number | undefined;
   for (const [name, value] of url.searchParams) {
     if (name === "sslmode") {
       sslmode = SSLMODES[value];
-      if (sslmode === undefined) throw invalid(`has an unknown sslmode; use one of ${Object.keys(SSLMODES).join(", ")}`);
+      if (sslmode === undefined)
+        throw invalid(`has an unknown sslmode; use one of ${Object.keys(SSLMODES).join(", ")}`);
     } else if (name === "connect_timeout") {
       connectTimeoutSeconds = Number(value);
-      if (!Number.isInteger(connectTimeoutSeconds) || connectTimeoutSeconds < 1 || connectTimeoutSeconds > 300) {
+      if (
+        !Number.isInteger(connectTimeoutSeconds) ||
+        connectTimeoutSeconds < 1 ||
+        connectTimeoutSeconds > 300
+      ) {
         throw invalid("has a connect_timeout that is not a number of seconds from 1 to 300");
       }
     } else if (name !== "application_name") {

@@ -69,7 +69,7 @@ test("every operation arrives with its images, key and operation", async (t) => 
       ["dev.pgevents.row.inserted", "Insert", [1], null, { id: 1, note: "a" }],
       ["dev.pgevents.row.updated", "Update", [1], { id: 1, note: "a" }, { id: 1, note: "b" }],
       ["dev.pgevents.row.deleted", "Delete", [1], { id: 1, note: "b" }, null],
-      ["dev.pgevents.table.truncated", "Truncate", null, null, null],
+      ["dev.pgevents.row.truncated", "Truncate", null, null, null],
     ],
   );
 });
@@ -198,7 +198,7 @@ test("a refused event becomes a dead letter at once, one that keeps failing afte
   });
   assert.deepEqual(letters, [
     { callback: "orders", key: "[1]", attempts: 1, error: "422: the receiver refuses the event", note: "bad" },
-    { callback: "orders", key: "[3]", attempts: 3, error: "500: the receiver asks for another attempt", note: "failing" },
+    { callback: "orders", key: "[3]", attempts: 3, error: "500: the receiver cannot take the event now", note: "failing" },
   ]);
   await receiver.waitFor(4);
   assert.equal(receiver.requests.filter(({ events }) => events[0]?.data.new?.note === "failing").length, 3);

@@ -1,89 +1,105 @@
-/** HTTP POST over kept-alive HTTP/1.1 connections. Any 2xx acknowledges; bodies of answers are thrown away. */
-import { Agent, buildConnector, type Dispatcher } from "undici";
+/**
+ * Delivery by HTTP POST, one request an attempt. Any 2xx acknowledges; redirects are not followed;
+ * bodies of answers are thrown away.
+ */
+import type { Pool } from "undici";
 import type { CallbackSpec } from "../core/api/callback.ts";
-import { BATCH_TYPE, batchBody, binaryHeaders, eventData, STRUCTURED_TYPE, structuredBody } from "../core/delivery/cloudevents.ts";
-import { outcomeOfFailure, outcomeOfStatus } from "../core/delivery/http-outcome.ts";
+import {
+  BATCH_TYPE,
+  batchBody,
+  binaryHeaders,
+  eventData,
+  STRUCTURED_TYPE,
+  structuredBody,
+} from "../core/delivery/cloudevents.ts";
 import type { AttemptOutcome, Transport } from "../core/delivery/transport.ts";
 import type { ChangeEvent, EventOrigin } from "../core/event.ts";
-import { type AddressPolicy, checkedLookup, checkLiteral } from "./address-check.ts";
-
-/** Bytes of an answer that are read before the connection is given up. */
-const MAX_ANSWER_BYTES = 65_536;
+import type { AddressPolicy, ResolveName } from "./address-check.ts";
+import { HttpAttempt } from "./http-attempt.ts";
+import { connectionPool } from "./http-connections.ts";
 
 export interface HttpTransportOptions {
   readonly callback: CallbackSpec;
   readonly origin: EventOrigin;
-  /** The headers of the spec with their values, read anew for each request so that Secrets can change. */
+  /** The headers of the spec with their values, names and values one after the other; asked for each request, so that Secrets can change. */
   readonly headers: () => readonly string[];
-  /** PEM of the authorities to trust instead of the system's. */
-  readonly ca: string | undefined;
+  /** PEM of the authorities to trust instead of the system's; asked for each new connection. */
+  readonly ca: () => string | undefined;
   readonly addresses: AddressPolicy;
   /** `pg-events/<version>` */
   readonly userAgent: string;
+  /** Instead of the system's name resolution. */
+  readonly resolve?: ResolveName | undefined;
 }
 
 export class HttpTransport implements Transport {
   readonly maxEvents: number;
   readonly maxBytes: number;
   readonly #options: HttpTransportOptions;
-  readonly #agent: Agent;
-  readonly #origin: string;
+  readonly #pool: Pool;
   readonly #path: string;
-  readonly #hostname: string;
   readonly #timeoutMs: number;
+  #closed: Promise<void> | null = null;
 
   constructor(options: HttpTransportOptions) {
     const { http, batch, delivery } = options.callback;
+    const { ca, addresses, resolve } = options;
     const url = new URL(http.uri);
     this.#options = options;
-    this.#origin = url.origin;
     this.#path = `${url.pathname}${url.search}`;
-    this.#hostname = url.hostname;
     this.#timeoutMs = delivery.timeoutSeconds * 1000;
     this.maxEvents = http.format === "CloudEventsBatch" ? batch.maxEvents : 1;
     this.maxBytes = batch.maxBytes;
-    this.#agent = new Agent({
-      connect: connector(options, this.#timeoutMs),
+    this.#pool = connectionPool({
+      url,
       connections: delivery.maxInFlight,
-      pipelining: 1,
-      allowH2: false,
-      headersTimeout: this.#timeoutMs,
-      bodyTimeout: this.#timeoutMs,
-      keepAliveTimeout: 30_000,
-      maxResponseSize: MAX_ANSWER_BYTES,
+      timeoutMs: this.#timeoutMs,
+      ca,
+      addresses,
+      resolve,
     });
   }
 
-  async deliver(events: readonly ChangeEvent[], signal: AbortSignal): Promise<AttemptOutcome> {
-    try {
-      checkLiteral(this.#hostname, this.#options.addresses);
-      const response = await this.#agent.request({
-        origin: this.#origin,
-        path: this.#path,
-        method: "POST",
-        headers: this.#headers(events),
-        body: this.#body(events),
-        signal,
-      });
-      const outcome = outcomeOfStatus(response.statusCode, headerText(response.headers["retry-after"]), Date.now());
-      await discard(response.body);
-      return outcome;
-    } catch (error) {
-      return outcomeOfFailure(error);
-    }
+  deliver(events: readonly ChangeEvent[], signal: AbortSignal): Promise<AttemptOutcome> {
+    return new Promise((settle) => {
+      const refused = this.#refuse(events, signal);
+      if (refused !== null) return settle(refused);
+      const attempt = new HttpAttempt(signal, this.#timeoutMs, settle);
+      try {
+        this.#pool.dispatch(
+          { path: this.#path, method: "POST", headers: this.#headers(events), body: this.#body(events) },
+          attempt,
+        );
+      } catch (error) {
+        attempt.failed(error as Error);
+      }
+    });
   }
 
-  async close(): Promise<void> {
-    await this.#agent.destroy();
+  close(): Promise<void> {
+    this.#closed ??= this.#pool.close();
+    return this.#closed;
+  }
+
+  #refuse(events: readonly ChangeEvent[], signal: AbortSignal): AttemptOutcome | null {
+    if (signal.aborted) return { kind: "retryable", code: "aborted", message: "the attempt was given up" };
+    if (this.#closed !== null)
+      return { kind: "retryable", code: "closed", message: "the transport is closed" };
+    if (events.length > 0 && events.length <= this.maxEvents) return null;
+    // Only the first would be sent and all would count as delivered. Permanent, so that they are sent one by one.
+    return {
+      kind: "permanent",
+      code: "batch-size",
+      message: `${events.length} events in one request, at most ${this.maxEvents} are possible`,
+    };
   }
 
   #headers(events: readonly ChangeEvent[]): string[] {
     const { callback, origin, userAgent } = this.#options;
-    const event = events[0] as ChangeEvent;
     const { format } = callback.http;
     const headers =
       format === "CloudEventsBinary"
-        ? binaryHeaders(origin, event)
+        ? binaryHeaders(origin, events[0] as ChangeEvent)
         : ["content-type", format === "CloudEventsBatch" ? BATCH_TYPE : STRUCTURED_TYPE];
     headers.push("user-agent", userAgent, ...this.#options.headers());
     return headers;
@@ -101,26 +117,4 @@ export class HttpTransport implements Transport {
         return batchBody(origin, events);
     }
   }
-}
-
-function connector({ ca, addresses }: HttpTransportOptions, timeoutMs: number): buildConnector.connector {
-  return buildConnector({
-    timeout: timeoutMs,
-    allowH2: false,
-    lookup: checkedLookup(addresses),
-    ...(ca === undefined ? {} : { ca }),
-  } as buildConnector.BuildOptions);
-}
-
-/** The status has been seen, so the outcome stands; a body that is endless or cut off costs only its connection. */
-async function discard(body: Dispatcher.ResponseData["body"]): Promise<void> {
-  try {
-    await body.dump({ limit: MAX_ANSWER_BYTES });
-  } catch {
-    // nothing of the body is used
-  }
-}
-
-function headerText(value: string | string[] | undefined): string | undefined {
-  return Array.isArray(value) ? value[0] : value;
 }

@@ -1,4 +1,7 @@
-/** A real HTTP receiver that keeps every request and every CloudEvent it gets. */
+/**
+ * A real HTTP receiver that keeps every request and every CloudEvent it gets, in all three formats.
+ * `close` and `reopen` on the same port make an outage.
+ */
 import {
   createServer,
   type IncomingHttpHeaders,
@@ -7,6 +10,7 @@ import {
   type ServerResponse,
 } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { TestEnd } from "./postgres.ts";
 import { eventually } from "./processes.ts";
 
@@ -25,6 +29,8 @@ export interface ReceivedEvent {
   readonly source: string;
   readonly subject: string;
   readonly time: string;
+  readonly partitionkey: string;
+  readonly sequence: string;
   readonly data: EventData;
   /** Path of the request that brought it. */
   readonly callbackPath: string;
@@ -33,17 +39,25 @@ export interface ReceivedEvent {
 export interface EventData {
   readonly operation: string;
   readonly relation: { readonly schema: string; readonly table: string };
-  readonly key: Record<string, unknown> | null;
+  /** Values of the primary key's columns. */
+  readonly key: readonly unknown[] | null;
+  /** Only when the update changed the key. */
+  readonly oldKey?: readonly unknown[];
   readonly old: Record<string, unknown> | null;
   readonly new: Record<string, unknown> | null;
   readonly transaction: { readonly id: string };
   readonly context: Record<string, unknown>;
 }
 
-/** The answer to a request; `hang` never answers, `reset` cuts the connection. */
+/** The answer to a request, after `delayMs`; `hang` never answers, `reset` cuts the connection. */
 export type Answer =
   | number
-  | { readonly status: number; readonly headers?: Record<string, string>; readonly body?: string }
+  | {
+      readonly status: number;
+      readonly headers?: Record<string, string>;
+      readonly body?: string;
+      readonly delayMs?: number;
+    }
   | "hang"
   | "reset";
 
@@ -58,6 +72,10 @@ export interface Receiver {
   readonly requests: readonly ReceivedRequest[];
   /** Of requests that were answered 2xx only. */
   readonly events: readonly ReceivedEvent[];
+  /** How many of `events` had come before, by id. */
+  readonly duplicates: number;
+  /** Connections accepted so far. */
+  readonly connections: number;
   /** Waits for a number of events, or until they satisfy a predicate. */
   waitFor(
     condition: number | ((events: readonly ReceivedEvent[]) => boolean),
@@ -77,11 +95,16 @@ export async function startReceiver(t: TestEnd, options: ReceiverOptions = {}): 
   const handle = async (incoming: IncomingMessage, response: ServerResponse) => {
     const request = await readRequest(incoming);
     const answer = await respond(request, requests.push(request) - 1);
+    if (typeof answer === "object" && answer.delayMs !== undefined) await sleep(answer.delayMs);
     if (isSuccess(answer)) events.push(...request.events);
     send(response, answer);
   };
   const server = createServer((incoming, response) => {
     handle(incoming, response).catch(() => response.destroy());
+  });
+  let connections = 0;
+  server.on("connection", () => {
+    connections += 1;
   });
   await listen(server, options.port ?? 0);
   const { port } = server.address() as AddressInfo;
@@ -90,6 +113,12 @@ export async function startReceiver(t: TestEnd, options: ReceiverOptions = {}): 
     url: `http://127.0.0.1:${port}`,
     requests,
     events,
+    get duplicates() {
+      return events.length - new Set(events.map(({ id }) => id)).size;
+    },
+    get connections() {
+      return connections;
+    },
     waitFor: (condition, timeoutMs = 20_000) => {
       const met = typeof condition === "number" ? () => events.length >= condition : () => condition(events);
       const what = typeof condition === "number" ? `${condition} events` : "the events that are expected";
@@ -114,33 +143,18 @@ async function readRequest(incoming: IncomingMessage): Promise<ReceivedRequest> 
   return { method, path, headers, body, events: eventsOf(path, headers, body) };
 }
 
+const ATTRIBUTES = ["id", "type", "source", "subject", "time", "partitionkey", "sequence"] as const;
+
 type JsonEvent = Omit<ReceivedEvent, "callbackPath">;
 
 function eventsOf(callbackPath: string, headers: IncomingHttpHeaders, body: string): ReceivedEvent[] {
-  const type = headers["content-type"] ?? "";
   if (headers["ce-id"] !== undefined) {
-    const attribute = (name: string) => decodeURIComponent(String(headers[`ce-${name}`]));
-    const [id, kind, source, subject, time] = ["id", "type", "source", "subject", "time"].map(attribute) as [
-      string,
-      string,
-      string,
-      string,
-      string,
-    ];
-    return [{ id, type: kind, source, subject, time, data: JSON.parse(body) as EventData, callbackPath }];
+    const attributes = ATTRIBUTES.map((name) => [name, decodeURIComponent(String(headers[`ce-${name}`]))]);
+    return [{ ...Object.fromEntries(attributes), data: JSON.parse(body) as EventData, callbackPath }];
   }
-  if (!type.startsWith("application/cloudevents")) return [];
+  if (!headers["content-type"]?.startsWith("application/cloudevents")) return [];
   const parsed = JSON.parse(body) as JsonEvent | JsonEvent[];
-  const list = Array.isArray(parsed) ? parsed : [parsed];
-  return list.map(({ id, type: kind, source, subject, time, data }) => ({
-    id,
-    type: kind,
-    source,
-    subject,
-    time,
-    data,
-    callbackPath,
-  }));
+  return [parsed].flat().map((event) => ({ ...event, callbackPath }));
 }
 
 function isSuccess(answer: Answer): boolean {

@@ -8,7 +8,8 @@ export interface BackoffLimits {
 }
 
 /**
- * Milliseconds to wait after the given attempt.
+ * Milliseconds to wait after the given attempt: anything from 0 up to a bound that doubles with each
+ * attempt. A Retry-After of the receiver is a lower bound on top, applied by the caller.
  * @param attempt number of attempts made so far, from 1
  * @param random from 0 (inclusive) to 1 (exclusive)
  */

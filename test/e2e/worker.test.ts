@@ -2,20 +2,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { callbackTo, localSource } from "../support/local-source.ts";
-import { testDatabase } from "../support/postgres.ts";
+import { connect, testDatabase } from "../support/postgres.ts";
 import { eventually } from "../support/processes.ts";
 import { startReceiver, type ReceivedEvent } from "../support/receiver.ts";
-import pg from "pg";
 
 const TABLE = "create table orders (id integer primary key, note text)";
-
-async function connect(t: { after(work: () => Promise<void>): void }, url: string): Promise<pg.Client> {
-  const client = new pg.Client({ connectionString: url });
-  client.on("error", () => undefined);
-  await client.connect();
-  t.after(() => client.end().catch(() => undefined));
-  return client;
-}
 
 const ids = (events: readonly ReceivedEvent[]) => events.map(({ id }) => id);
 const newIds = (events: readonly ReceivedEvent[]) => events.map(({ data }) => data.new?.id);

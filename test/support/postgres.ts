@@ -69,6 +69,15 @@ export async function testDatabase(t: TestEnd, options: TestDatabaseOptions = {}
   };
 }
 
+/** One more connection, ended after the test. */
+export async function connect(t: TestEnd, url: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url, application_name: "test" });
+  client.on("error", () => undefined); // the database is dropped under it
+  await client.connect();
+  t.after(() => client.end().catch(() => undefined));
+  return client;
+}
+
 /** A server of the test's own, to be killed and restarted; stopped after the test. */
 export async function ownServer(
   t: TestEnd,

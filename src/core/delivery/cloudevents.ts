@@ -51,8 +51,8 @@ export function structuredBody(origin: EventOrigin, event: ChangeEvent): string 
 
 /** Batched mode: a JSON array of structured events, in the order given. */
 export function batchBody(origin: EventOrigin, events: readonly ChangeEvent[]): string {
-  let body = "";
-  let separator = "[";
+  let body = "[";
+  let separator = "";
   for (const event of events) {
     body += separator + structuredBody(origin, event);
     separator = ",";

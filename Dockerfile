@@ -2,7 +2,8 @@
 FROM node:24-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-RUN npm ci
+# The optional packages are PostgreSQL and Node.js for development machines.
+RUN npm ci --omit=optional
 COPY tsconfig.json ./
 COPY scripts scripts
 COPY sql sql

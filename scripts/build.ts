@@ -25,7 +25,7 @@ const { metafile } = await build({
   minifyWhitespace: true,
   minifySyntax: true,
   // pg looks for it and does without.
-  external: ["pg-native"],
+  external: ["pg-native", "pg-cloudflare"],
   // Packages in CommonJS require Node's modules at run time, which an ES module cannot.
   banner: { js: 'import{createRequire as r_}from"node:module";const require=r_(import.meta.url);' },
   legalComments: "none",

@@ -47,13 +47,10 @@ export const chartValues = z.strictObject({
   fullnameOverride: text("", "Replaces the whole prefix of names."),
   commonLabels: labels("Labels added to every object of the chart."),
   replicaCount: whole(0, 10, 2, "Operator pods. One leads, the others wait to take over."),
-  watchNamespaces: z
-    .array(z.string().max(63).regex(NAMESPACE))
-    .default([])
-    .meta({
-      description:
-        "Namespaces the operator works in, with a Role in each and no ClusterRole. Empty: all of them.",
-    }),
+  watchNamespaces: z.array(z.string().max(63).regex(NAMESPACE)).default([]).meta({
+    description:
+      "Namespaces the operator works in, with a Role in each and no ClusterRole. Empty: all of them.",
+  }),
   logLevel: z
     .enum(["Error", "Warn", "Info", "Debug"])
     .default("Info")

@@ -2,7 +2,12 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { Ordering } from "../../src/core/delivery/key-order.ts";
-import { type ReadEvent, type RelayOptions, RelayState, type Unit } from "../../src/core/delivery/relay-state.ts";
+import {
+  type ReadEvent,
+  type RelayOptions,
+  RelayState,
+  type Unit,
+} from "../../src/core/delivery/relay-state.ts";
 import type { ChangeEvent } from "../../src/core/event.ts";
 
 const START = { seen: "10:10:", ahead: null, aheadId: null };
@@ -42,7 +47,8 @@ function relay(options: Partial<RelayOptions> = {}): RelayState {
 }
 
 const every = () => true;
-const sent = (state: RelayState, unit: Unit | null) => (unit === null ? [] : state.payload(unit).map(({ id }) => id));
+const sent = (state: RelayState, unit: Unit | null) =>
+  unit === null ? [] : state.payload(unit).map(({ id }) => id);
 
 function take(state: RelayState, nowMs: number): Unit {
   const unit = state.next(nowMs);
@@ -195,7 +201,13 @@ describe("relay state", () => {
     assert.equal(state.next(10), null);
     assert.equal(state.dueMs(10), 50);
     assert.deepEqual(sent(state, take(state, 50)), ["1", "2"]);
-    state.add("30:30:", [3, 4, 5].map((id) => event(id, `[${id}]`)), true, 60, every);
+    state.add(
+      "30:30:",
+      [3, 4, 5].map((id) => event(id, `[${id}]`)),
+      true,
+      60,
+      every,
+    );
     assert.deepEqual(sent(state, take(state, 60)), ["3", "4"], "10 bytes each, 25 allowed");
   });
 
@@ -223,9 +235,16 @@ interface Scenario {
 
 function runScenario({ keys, windows, ordering, maxEvents, maxInFlight, luck }: Scenario): void {
   const state = relay({ ordering, maxEvents, maxInFlight, attempts: 4 });
-  const rows = keys.map((key, index) => event(index + 1, key === 4 ? null : `[${key}]`, key === 3 && index % 7 === 0 ? { operation: "Truncate", key: null } : {}));
+  const rows = keys.map((key, index) =>
+    event(
+      index + 1,
+      key === 4 ? null : `[${key}]`,
+      key === 3 && index % 7 === 0 ? { operation: "Truncate", key: null } : {},
+    ),
+  );
   const size = Math.ceil(rows.length / windows);
-  for (let at = 0; at < rows.length; at += size) state.add(`${20 + at}:${20 + at}:`, rows.slice(at, at + size), true, 0, every);
+  for (let at = 0; at < rows.length; at += size)
+    state.add(`${20 + at}:${20 + at}:`, rows.slice(at, at + size), true, 0, every);
   const done: number[] = [];
   const flying: Unit[] = [];
   let dice = 0;
@@ -244,7 +263,9 @@ function runScenario({ keys, windows, ordering, maxEvents, maxInFlight, luck }: 
       done.push(...carried);
     }
     const { aheadId } = state.position();
-    if (aheadId !== null) for (let id = 1; id <= Number(aheadId); id += 1) assert.ok(done.includes(id), `${id} is behind the position`);
+    if (aheadId !== null)
+      for (let id = 1; id <= Number(aheadId); id += 1)
+        assert.ok(done.includes(id), `${id} is behind the position`);
   }
   assert.equal(new Set(done).size, rows.length, "each once");
   assert.equal(state.pending, 0);
@@ -252,6 +273,9 @@ function runScenario({ keys, windows, ordering, maxEvents, maxInFlight, luck }: 
   const keyOf = (id: number) => (ordering === "Source" ? "" : String(rows[id - 1]?.event.key));
   for (const key of new Set(done.map(keyOf))) {
     const ofKey = done.filter((id) => keyOf(id) === key);
-    assert.deepEqual(ofKey, [...ofKey].sort((a, b) => a - b));
+    assert.deepEqual(
+      ofKey,
+      [...ofKey].sort((a, b) => a - b),
+    );
   }
 }

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { callbackTo, localSource } from "../support/local-source.ts";
 import { connect, testDatabase } from "../support/postgres.ts";
 import { eventually } from "../support/processes.ts";
-import { startReceiver, type ReceivedEvent } from "../support/receiver.ts";
+import { type ReceivedEvent, startReceiver } from "../support/receiver.ts";
 
 const TABLE = "create table orders (id integer primary key, note text)";
 
@@ -36,7 +36,9 @@ test("G6 what is rolled back is not delivered, savepoints included", async (t) =
   await source.build();
   await source.startWorker();
   await database.query("begin; insert into orders values (1); rollback");
-  await database.query("begin; insert into orders values (2); savepoint s; insert into orders values (3); rollback to s; commit");
+  await database.query(
+    "begin; insert into orders values (2); savepoint s; insert into orders values (3); rollback to s; commit",
+  );
   await database.query("insert into orders values (4)");
   await receiver.waitFor((events) => newIds(events).includes(4));
   assert.deepEqual(newIds(receiver.events), [2, 4]);
@@ -110,7 +112,9 @@ test("G5 two workers do not deliver twice, and share the callbacks", async (t) =
   const source = localSource(t, database, { callbacks });
   await source.build();
   const first = await source.startWorker();
-  await source.startWorker({ waitForRelay: false }).then((worker) => worker.waitForLine(/"database answers"/));
+  await source
+    .startWorker({ waitForRelay: false })
+    .then((worker) => worker.waitForLine(/"database answers"/));
   for (let id = 1; id <= 200; id += 1) await database.query("insert into orders values ($1)", [id]);
   await receiver.waitFor(400);
   first.kill("SIGTERM"); // hands its callbacks over
@@ -160,8 +164,10 @@ test("G2 events of one row arrive in commit order; a failing key delays only its
   await source.build();
   await source.startWorker();
   await database.query("insert into orders values (1, '0'), (2, '0')");
-  for (let round = 1; round <= 20; round += 1) await database.query("update orders set note = $1", [String(round)]);
-  const notes = (id: number) => receiver.events.filter(({ data }) => data.new?.id === id).map(({ data }) => Number(data.new?.note));
+  for (let round = 1; round <= 20; round += 1)
+    await database.query("update orders set note = $1", [String(round)]);
+  const notes = (id: number) =>
+    receiver.events.filter(({ data }) => data.new?.id === id).map(({ data }) => Number(data.new?.note));
   await receiver.waitFor(() => notes(2).length === 21);
   assert.deepEqual(notes(1), []);
   refuse = false;
@@ -174,7 +180,8 @@ test("G2 events of one row arrive in commit order; a failing key delays only its
 test("a refused event becomes a dead letter at once, one that keeps failing after its attempts", async (t) => {
   const database = await testDatabase(t, { owner: true });
   const receiver = await startReceiver(t, {
-    respond: ({ events }) => (events[0]?.data.new?.note === "bad" ? 422 : events[0]?.data.new?.note === "failing" ? 500 : 204),
+    respond: ({ events }) =>
+      events[0]?.data.new?.note === "bad" ? 422 : events[0]?.data.new?.note === "failing" ? 500 : 204,
   });
   await database.query(TABLE);
   const delivery = { attempts: 3, backoffSeconds: 1, maxBackoffSeconds: 1 };
@@ -184,12 +191,26 @@ test("a refused event becomes a dead letter at once, one that keeps failing afte
   await database.query("insert into orders values (1, 'bad'), (2, 'good'), (3, 'failing')");
   await database.query("update orders set note = 'better'");
   const letters = await eventually(async () => {
-    const { rows } = await database.query("select callback, key, attempts, error, new::json ->> 'note' as note from pgevents.dead_letter order by id");
+    const { rows } = await database.query(
+      "select callback, key, attempts, error, new::json ->> 'note' as note from pgevents.dead_letter order by id",
+    );
     return rows.length === 2 ? rows : null;
   });
   assert.deepEqual(letters, [
-    { callback: "orders", key: "[1]", attempts: 1, error: "422: the receiver refuses the event", note: "bad" },
-    { callback: "orders", key: "[3]", attempts: 3, error: "500: the receiver cannot take the event now", note: "failing" },
+    {
+      callback: "orders",
+      key: "[1]",
+      attempts: 1,
+      error: "422: the receiver refuses the event",
+      note: "bad",
+    },
+    {
+      callback: "orders",
+      key: "[3]",
+      attempts: 3,
+      error: "500: the receiver cannot take the event now",
+      note: "failing",
+    },
   ]);
   await receiver.waitFor(4);
   assert.equal(receiver.requests.filter(({ events }) => events[0]?.data.new?.note === "failing").length, 3);
@@ -199,7 +220,9 @@ test("a receiver that is down for a while gets everything, each once, and few at
   const database = await testDatabase(t, { owner: true });
   const receiver = await startReceiver(t);
   await database.query(TABLE);
-  const source = localSource(t, database, { callbacks: [callbackTo(receiver.url, { delivery: { backoffSeconds: 1, maxBackoffSeconds: 1 } })] });
+  const source = localSource(t, database, {
+    callbacks: [callbackTo(receiver.url, { delivery: { backoffSeconds: 1, maxBackoffSeconds: 1 } })],
+  });
   await source.build();
   const worker = await source.startWorker();
   await receiver.close();
@@ -215,17 +238,24 @@ test("CloudEventsBatch carries many events a request, in order for each key", as
   const database = await testDatabase(t, { owner: true });
   const receiver = await startReceiver(t);
   await database.query(TABLE);
-  const callback = callbackTo(receiver.url, { http: { format: "CloudEventsBatch" }, batch: { maxEvents: 50 } });
+  const callback = callbackTo(receiver.url, {
+    http: { format: "CloudEventsBatch" },
+    batch: { maxEvents: 50 },
+  });
   const source = localSource(t, database, { callbacks: [callback] });
   await source.build();
   await database.query("insert into orders select i, '0' from generate_series(1, 20) as i");
-  for (let round = 1; round <= 10; round += 1) await database.query("update orders set note = $1", [String(round)]);
+  for (let round = 1; round <= 10; round += 1)
+    await database.query("update orders set note = $1", [String(round)]);
   await source.startWorker();
   const events = await receiver.waitFor(220);
   assert.ok(receiver.requests.length <= 20, `${receiver.requests.length} requests`);
   for (let id = 1; id <= 20; id += 1) {
     const notes = events.filter(({ data }) => data.new?.id === id).map(({ data }) => data.new?.note);
-    assert.deepEqual(notes, Array.from({ length: 11 }, (_, round) => String(round)));
+    assert.deepEqual(
+      notes,
+      Array.from({ length: 11 }, (_, round) => String(round)),
+    );
   }
 });
 
@@ -272,7 +302,9 @@ test("the worker survives the loss of its connections and of the server's sessio
   await source.build();
   await source.startWorker();
   for (let round = 1; round <= 3; round += 1) {
-    await database.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pg-events/%' and datname = current_database()");
+    await database.query(
+      "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pg-events/%' and datname = current_database()",
+    );
     await database.query("insert into orders values ($1)", [round]);
     await receiver.waitFor((events) => newIds(events).includes(round));
   }

@@ -9,13 +9,17 @@ import { secretData } from "../support/sources.ts";
 
 const suite = operatorSuite();
 
-const TRIGGERS = "select tgrelid::regclass::text as table, count(*)::integer from pg_trigger where not tgisinternal group by 1 order by 1";
-const triggers = async ({ database }: Scene) => (await database.query<{ table: string; count: number }>(TRIGGERS)).rows;
+const TRIGGERS =
+  "select tgrelid::regclass::text as table, count(*)::integer from pg_trigger where not tgisinternal group by 1 order by 1";
+const triggers = async ({ database }: Scene) =>
+  (await database.query<{ table: string; count: number }>(TRIGGERS)).rows;
 const ORDERS_CAPTURED = [{ table: "orders", count: 4 }];
 
 const summary = async (scene: Scene) => {
   const source = await scene.get();
-  return Object.fromEntries((source?.status?.conditions ?? []).map(({ type, status, reason }) => [type, `${status} ${reason}`]));
+  return Object.fromEntries(
+    (source?.status?.conditions ?? []).map(({ type, status, reason }) => [type, `${status} ${reason}`]),
+  );
 };
 
 describe("a source", () => {
@@ -47,8 +51,17 @@ describe("a source", () => {
     assert.match(columns[0] ?? "", /^NAME +READY +REASON +TABLES +WORKERS +AGE$/);
     assert.match(columns[1] ?? "", /^shop +True +Ready +1 +1 +\d+s$/);
     const events = await scene.events();
-    for (const reason of ["Warning SecretNotFound", "Normal Built", "Normal DeploymentCreated", "Normal Ready"]) {
-      assert.equal(events.filter((event) => event.startsWith(`${reason}:`)).length, 1, `${reason} in ${events.join("\n")}`);
+    for (const reason of [
+      "Warning SecretNotFound",
+      "Normal Built",
+      "Normal DeploymentCreated",
+      "Normal Ready",
+    ]) {
+      assert.equal(
+        events.filter((event) => event.startsWith(`${reason}:`)).length,
+        1,
+        `${reason} in ${events.join("\n")}`,
+      );
     }
   });
 
@@ -62,7 +75,9 @@ describe("a source", () => {
     assert.deepEqual(await triggers(scene), ORDERS_CAPTURED);
     const before = await scene.deployment();
 
-    await scene.apply({ capture: { tables: [{ schema: "public", name: "customers", operations: ["Insert"] }] } });
+    await scene.apply({
+      capture: { tables: [{ schema: "public", name: "customers", operations: ["Insert"] }] },
+    });
     await scene.waitFor("Built", "True");
     assert.deepEqual(await triggers(scene), [{ table: "customers", count: 1 }]);
     const after = await eventually(async () => {
@@ -70,14 +85,23 @@ describe("a source", () => {
       return live.metadata.generation > before.metadata.generation && live;
     });
     const source = environmentOf(after).PG_EVENTS_SOURCE as string;
-    assert.deepEqual(JSON.parse(source).spec.capture.tables, [{ schema: "public", name: "customers", operations: ["Insert"] }]);
+    assert.deepEqual(JSON.parse(source).spec.capture.tables, [
+      { schema: "public", name: "customers", operations: ["Insert"] },
+    ]);
   });
 
   test("F21 a table that does not exist is named, and captured when it does", async (t) => {
     const scene = await suite.scene(t);
     if (scene === null) return;
     await scene.connect();
-    await scene.apply({ capture: { tables: [{ schema: "public", name: "orders" }, { schema: "public", name: "later" }] } });
+    await scene.apply({
+      capture: {
+        tables: [
+          { schema: "public", name: "orders" },
+          { schema: "public", name: "later" },
+        ],
+      },
+    });
     const { message } = await scene.waitFor("Built", "False", "TableNotFound");
     assert.match(message, /public\.later/);
     assert.deepEqual((await scene.get())?.status?.build?.failedTables, ["public.later"]);
@@ -95,7 +119,9 @@ describe("a source", () => {
     await scene.waitFor("Built", "True");
     await scene.database.query("drop schema pgevents cascade");
     assert.deepEqual(await triggers(scene), []);
-    await scene.patch({ metadata: { annotations: { "pgevents.dev/rebuild-requested-at": new Date().toISOString() } } });
+    await scene.patch({
+      metadata: { annotations: { "pgevents.dev/rebuild-requested-at": new Date().toISOString() } },
+    });
     await eventually(async () => (await triggers(scene)).length > 0, { what: "the rebuild" });
   });
 
@@ -108,13 +134,21 @@ describe("a source", () => {
     await scene.waitFor("Ready", "True");
     await scene.patch({ spec: { suspend: true } });
     await scene.waitFor("Ready", "False", "Suspended");
-    await eventually(async () => (await scene.deployment()).status.replicas === undefined, { what: "no replicas" });
+    await eventually(async () => (await scene.deployment()).status.replicas === undefined, {
+      what: "no replicas",
+    });
     assert.deepEqual(await triggers(scene), ORDERS_CAPTURED);
     await scene.patch({ spec: { suspend: false } });
     await scene.waitFor("Ready", "True");
     const events = await scene.events();
-    assert.ok(events.some((event) => event.startsWith("Normal Suspended:")), events.join("\n"));
-    assert.ok(events.some((event) => event.startsWith("Normal Resumed:")), events.join("\n"));
+    assert.ok(
+      events.some((event) => event.startsWith("Normal Suspended:")),
+      events.join("\n"),
+    );
+    assert.ok(
+      events.some((event) => event.startsWith("Normal Resumed:")),
+      events.join("\n"),
+    );
   });
 
   test("is left alone while its reconciliation is disabled", async (t) => {
@@ -148,16 +182,42 @@ describe("the worker Deployment", () => {
     const first = await eventually(() => scene.deployment());
     const path = `/apis/apps/v1/namespaces/${scene.namespace}/deployments/shop`;
     const edit = async (change: object) => {
-      const { status, body } = await scene.cluster.request("PATCH", path, { body: change, type: "application/strategic-merge-patch+json" });
+      const { status, body } = await scene.cluster.request("PATCH", path, {
+        body: change,
+        type: "application/strategic-merge-patch+json",
+      });
       assert.equal(status, 200, body.message);
     };
     await edit({
-      metadata: { annotations: { note: "mine" }, labels: { "app.kubernetes.io/managed-by": "me", team: "data" } },
-      spec: { replicas: 5, template: { spec: { containers: [{ name: "worker", image: "other", env: [{ name: "PG_EVENTS_LOG_LEVEL", value: "Debug" }, { name: "ADDED", value: "1" }] }] } } },
+      metadata: {
+        annotations: { note: "mine" },
+        labels: { "app.kubernetes.io/managed-by": "me", team: "data" },
+      },
+      spec: {
+        replicas: 5,
+        template: {
+          spec: {
+            containers: [
+              {
+                name: "worker",
+                image: "other",
+                env: [
+                  { name: "PG_EVENTS_LOG_LEVEL", value: "Debug" },
+                  { name: "ADDED", value: "1" },
+                ],
+              },
+            ],
+          },
+        },
+      },
     });
     const healed = await eventually(async () => {
       const live = await scene.deployment();
-      return live.spec.replicas === 1 && live.metadata.labels["app.kubernetes.io/managed-by"] === "pgevents-operator" && live;
+      return (
+        live.spec.replicas === 1 &&
+        live.metadata.labels["app.kubernetes.io/managed-by"] === "pgevents-operator" &&
+        live
+      );
     });
     const container = healed.spec.template.spec.containers[0];
     assert.equal(container.image, first.spec.template.spec.containers[0].image);
@@ -167,7 +227,9 @@ describe("the worker Deployment", () => {
     assert.equal(healed.metadata.labels.team, "data");
 
     await scene.patch({ spec: { worker: { nodeSelector: null } } });
-    await eventually(async () => (await scene.deployment()).spec.template.spec.nodeSelector === undefined, { what: "no node selector" });
+    await eventually(async () => (await scene.deployment()).spec.template.spec.nodeSelector === undefined, {
+      what: "no node selector",
+    });
   });
 
   test("F35 is made again when it is deleted", async (t) => {
@@ -187,9 +249,19 @@ describe("the worker Deployment", () => {
     const scene = await suite.scene(t);
     if (scene === null) return;
     await scene.connect();
-    const template = { metadata: { labels: { app: "x" } }, spec: { containers: [{ name: "x", image: "x" }] } };
-    const foreign = { metadata: { name: "shop" }, spec: { replicas: 0, selector: { matchLabels: { app: "x" } }, template } };
-    const made = await scene.cluster.request("POST", `/apis/apps/v1/namespaces/${scene.namespace}/deployments`, { body: foreign });
+    const template = {
+      metadata: { labels: { app: "x" } },
+      spec: { containers: [{ name: "x", image: "x" }] },
+    };
+    const foreign = {
+      metadata: { name: "shop" },
+      spec: { replicas: 0, selector: { matchLabels: { app: "x" } }, template },
+    };
+    const made = await scene.cluster.request(
+      "POST",
+      `/apis/apps/v1/namespaces/${scene.namespace}/deployments`,
+      { body: foreign },
+    );
     assert.equal(made.status, 201);
     await scene.apply();
     await scene.waitFor("Deployed", "False", "NameConflict");
@@ -214,9 +286,11 @@ describe("the worker Deployment", () => {
     if (scene === null) return;
     await scene.connect();
     await scene.apply();
-    const hashOf = async () => (await scene.deployment())?.spec.template.metadata.annotations["pgevents.dev/secrets-hash"];
+    const hashOf = async () =>
+      (await scene.deployment())?.spec.template.metadata.annotations["pgevents.dev/secrets-hash"];
     const first = await eventually(hashOf);
-    const look = (time: string) => scene.patch({ metadata: { annotations: { "pgevents.dev/rebuild-requested-at": time } } });
+    const look = (time: string) =>
+      scene.patch({ metadata: { annotations: { "pgevents.dev/rebuild-requested-at": time } } });
     await scene.writeSecret({ ...secretData(scene.database.settings), unrelated: "x" });
     await look("1");
     await scene.waitFor("Built", "True");
@@ -255,7 +329,10 @@ describe("secrets", () => {
     const { message } = await scene.waitFor("CredentialsResolved", "False", "SecretNotAllowed");
     assert.match(message, /orders-token/);
     assert.match(message, /pgevents\.dev\/allow/);
-    await scene.writeSecret({ token: value }, { name: "orders-token", labels: { "pgevents.dev/allow": "true" } });
+    await scene.writeSecret(
+      { token: value },
+      { name: "orders-token", labels: { "pgevents.dev/allow": "true" } },
+    );
     await scene.waitFor("Built", "True", undefined, { timeoutMs: 60_000 });
     await eventually(() => scene.deployment());
     await assertHidden(scene, [value, scene.database.settings.password ?? ""]);
@@ -326,10 +403,14 @@ describe("the status", () => {
     if (scene === null) return;
     await scene.apply();
     await scene.waitFor("Ready", "False", "SecretNotFound");
-    const requests = async () => (await scrape(scene.operator.metricsUrl)).get('pgevents_reconcile_total{controller="pgeventsource",result="requeue_after"}') ?? 0;
+    const requests = async () =>
+      (await scrape(scene.operator.metricsUrl)).get(
+        'pgevents_reconcile_total{controller="pgeventsource",result="requeue_after"}',
+      ) ?? 0;
     const before = await scene.get();
     const count = await requests();
-    for (const time of ["1", "2"]) await scene.patch({ metadata: { annotations: { "pgevents.dev/rebuild-requested-at": time } } });
+    for (const time of ["1", "2"])
+      await scene.patch({ metadata: { annotations: { "pgevents.dev/rebuild-requested-at": time } } });
     await eventually(async () => (await requests()) > count);
     const after = await scene.get();
     assert.deepEqual(after?.status, before?.status);
@@ -342,27 +423,50 @@ test("metrics and probes tell how the operator is; the series of a source end wi
   await scene.connect();
   await scene.apply();
   await scene.waitFor("Built", "True");
-  const series = (samples: Map<string, number>) => [...samples].filter(([name]) => name.includes(`"${scene.namespace}"`));
+  const series = (samples: Map<string, number>) =>
+    [...samples].filter(([name]) => name.includes(`"${scene.namespace}"`));
   const samples = await scrape(scene.operator.metricsUrl);
   assert.equal(samples.get("pgevents_leader"), 1);
   const labels = `source_namespace="${scene.namespace}",source="shop"`;
   assert.equal(samples.get(`pgevents_source_condition{${labels},type="Built",status="True"}`), 1);
   assert.equal(samples.get(`pgevents_source_condition{${labels},type="Built",status="False"}`), 0);
-  for (const name of ["pgevents_api_requests_total", "pgevents_workqueue_depth", "pgevents_reconcile_duration_seconds_count", "pgevents_list_operations_total", "pgevents_build_info"]) {
-    assert.ok([...samples.keys()].some((key) => key.startsWith(name)), name);
+  for (const name of [
+    "pgevents_api_requests_total",
+    "pgevents_workqueue_depth",
+    "pgevents_reconcile_duration_seconds_count",
+    "pgevents_list_operations_total",
+    "pgevents_build_info",
+  ]) {
+    assert.ok(
+      [...samples.keys()].some((key) => key.startsWith(name)),
+      name,
+    );
   }
-  for (const probe of ["livez", "readyz"]) assert.equal((await fetch(`${scene.operator.probesUrl}/${probe}`)).status, 200);
+  for (const probe of ["livez", "readyz"])
+    assert.equal((await fetch(`${scene.operator.probesUrl}/${probe}`)).status, 200);
   await scene.remove();
   await scene.waitUntilGone();
-  await eventually(async () => series(await scrape(scene.operator.metricsUrl)).length === 0, { what: "no series of the source" });
+  await eventually(async () => series(await scrape(scene.operator.metricsUrl)).length === 0, {
+    what: "no series of the source",
+  });
 });
 
-const environmentOf = (deployment: { spec: { template: { spec: { containers: { env: { name: string; value?: string }[] }[] } } } }): Record<string, string | undefined> =>
-  Object.fromEntries(deployment.spec.template.spec.containers[0]?.env.map(({ name, value }) => [name, value]) ?? []);
+const environmentOf = (deployment: {
+  spec: { template: { spec: { containers: { env: { name: string; value?: string }[] }[] } } };
+}): Record<string, string | undefined> =>
+  Object.fromEntries(
+    deployment.spec.template.spec.containers[0]?.env.map(({ name, value }) => [name, value]) ?? [],
+  );
 
 /** None of the values is in anything that the operator wrote. */
 async function assertHidden(scene: Scene, values: readonly string[]): Promise<void> {
-  const written = JSON.stringify([await scene.get(), await scene.deployment(), await scene.events(), scene.operator.stderr, scene.operator.stdout]);
+  const written = JSON.stringify([
+    await scene.get(),
+    await scene.deployment(),
+    await scene.events(),
+    scene.operator.stderr,
+    scene.operator.stdout,
+  ]);
   for (const value of values) {
     assert.ok(value.length > 3);
     assert.ok(!written.includes(value), "a secret value shows");

@@ -32,7 +32,10 @@ async function traces(database: TestDatabase): Promise<string> {
 }
 
 async function refused(work: Promise<unknown>): Promise<PgEventsError> {
-  const error = await work.then(() => null, (reason: unknown) => reason);
+  const error = await work.then(
+    () => null,
+    (reason: unknown) => reason,
+  );
   assert.ok(error instanceof PgEventsError, `a PgEventsError, not ${String(error)}`);
   return error;
 }
@@ -40,7 +43,9 @@ async function refused(work: Promise<unknown>): Promise<PgEventsError> {
 describe("build", () => {
   test("G4 as an ordinary role: the second build changes nothing and takes no lock", async (t) => {
     const database = await testDatabase(t, { owner: true });
-    await database.query("create table orders (id integer primary key); create schema app; create table app.items (a int)");
+    await database.query(
+      "create table orders (id integer primary key); create schema app; create table app.items (a int)",
+    );
     const first = await build(database);
     assert.equal(first.changed, true);
     assert.equal(first.tables, 2);
@@ -52,33 +57,59 @@ describe("build", () => {
 
   test("names full of quotes, backslashes, semicolons and emoji are captured, and found unchanged", async (t) => {
     const database = await testDatabase(t, { owner: true });
-    const hostile = [`a"b; drop table x; --`, `back\\slash'quote`, "Ünïcödé 🦉", "n", "pgevents_new", "select"];
+    const hostile = [
+      `a"b; drop table x; --`,
+      `back\\slash'quote`,
+      "Ünïcödé 🦉",
+      "n",
+      "pgevents_new",
+      "select",
+    ];
     for (const name of hostile) {
       const quoted = name.replaceAll('"', '""');
-      await database.query(`create table "${quoted}" ("${quoted}" integer, "m" integer, primary key ("${quoted}", "m"))`);
+      await database.query(
+        `create table "${quoted}" ("${quoted}" integer, "m" integer, primary key ("${quoted}", "m"))`,
+      );
     }
     assert.equal((await build(database)).tables, hostile.length);
     assert.equal((await build(database)).changed, false);
-    for (const name of hostile) await database.query(`insert into "${name.replaceAll('"', '""')}" values (1, 2)`);
+    for (const name of hostile)
+      await database.query(`insert into "${name.replaceAll('"', '""')}" values (1, 2)`);
     const { rows } = await database.query("select table_name, key from pgevents.outbox order by id");
-    assert.deepEqual(rows, hostile.map((table_name) => ({ table_name, key: "[1,2]" })));
+    assert.deepEqual(
+      rows,
+      hostile.map((table_name) => ({ table_name, key: "[1,2]" })),
+    );
   });
 
   test("uninstall leaves no trace, after a whole build and after one that did half", async (t) => {
     const database = await testDatabase(t, { owner: true });
-    await database.query("create table orders (id integer primary key); create table items (id integer primary key)");
+    await database.query(
+      "create table orders (id integer primary key); create table items (id integer primary key)",
+    );
     const before = await traces(database);
     await build(database);
     assert.notEqual(await traces(database), before);
     const owner = request().owner;
-    assert.deepEqual(await removeCapture(database.settings, { schemaName: "pgevents", owner }), { removed: true, tables: 2 });
+    assert.deepEqual(await removeCapture(database.settings, { schemaName: "pgevents", owner }), {
+      removed: true,
+      tables: 2,
+    });
     assert.equal(await traces(database), before);
-    assert.deepEqual(await removeCapture(database.settings, { schemaName: "pgevents", owner }), { removed: false, tables: 0 });
+    assert.deepEqual(await removeCapture(database.settings, { schemaName: "pgevents", owner }), {
+      removed: false,
+      tables: 0,
+    });
 
     const locker = await connect(t, database.url);
     await locker.query("begin; lock table items in share mode");
-    const half = await buildCapture({ ...database.settings, lockTimeoutSeconds: 1 }, request(), { mode: "apply" });
-    assert.deepEqual(half.failures.map(({ table, reason }) => [table, reason]), [["public.items", "LockTimeout"]]);
+    const half = await buildCapture({ ...database.settings, lockTimeoutSeconds: 1 }, request(), {
+      mode: "apply",
+    });
+    assert.deepEqual(
+      half.failures.map(({ table, reason }) => [table, reason]),
+      [["public.items", "LockTimeout"]],
+    );
     assert.equal(half.tables, 1, "the other table is captured all the same");
     await locker.query("rollback");
     await removeCapture(database.settings, { schemaName: "pgevents", owner });
@@ -120,22 +151,36 @@ describe("build", () => {
 
   test("G7 an excluded table and an operation that is not captured leave nothing in the outbox", async (t) => {
     const database = await testDatabase(t, { owner: true });
-    await database.query("create table orders (id integer primary key); create table secrets (id integer primary key)");
+    await database.query(
+      "create table orders (id integer primary key); create table secrets (id integer primary key)",
+    );
     const tables = [{ schema: "public", name: "*", exclude: ["secrets"], operations: ["Insert" as const] }];
     await build(database, { capture: { ...CAPTURE, tables } });
-    await database.query("insert into secrets values (1); insert into orders values (2); update orders set id = 3; delete from orders");
+    await database.query(
+      "insert into secrets values (1); insert into orders values (2); update orders set id = 3; delete from orders",
+    );
     const { rows } = await database.query("select table_name, operation from pgevents.outbox");
     assert.deepEqual(rows, [{ table_name: "orders", operation: "I" }]);
   });
 
   test("tables by name: what is absent or cannot be captured is told by name, the rest is built", async (t) => {
     const database = await testDatabase(t, { owner: true });
-    await database.query("create table orders (id integer primary key); create view v as select 1 as a; create table parts (a int) partition by range (a)");
-    const tables = ["orders", "absent", "v", "parts"].map((name) => ({ schema: "public", name, operations: [...OPERATIONS] }));
+    await database.query(
+      "create table orders (id integer primary key); create view v as select 1 as a; create table parts (a int) partition by range (a)",
+    );
+    const tables = ["orders", "absent", "v", "parts"].map((name) => ({
+      schema: "public",
+      name,
+      operations: [...OPERATIONS],
+    }));
     const report = await build(database, { capture: { ...CAPTURE, tables } });
     assert.deepEqual(
       report.failures.map(({ table, reason }) => [table, reason]),
-      [["public.absent", "TableNotFound"], ["public.v", "TableNotSupported"], ["public.parts", "TableNotSupported"]],
+      [
+        ["public.absent", "TableNotFound"],
+        ["public.v", "TableNotSupported"],
+        ["public.parts", "TableNotSupported"],
+      ],
     );
     assert.equal(report.tables, 1);
   });
@@ -146,7 +191,10 @@ describe("build", () => {
     await admin.query("create table foreign_orders (id integer primary key)");
     await database.query("create schema mine; create table mine.orders (id integer primary key)");
     const report = await build(database);
-    assert.deepEqual(report.failures.map(({ table, reason }) => [table, reason]), [["public.foreign_orders", "PermissionDenied"]]);
+    assert.deepEqual(
+      report.failures.map(({ table, reason }) => [table, reason]),
+      [["public.foreign_orders", "PermissionDenied"]],
+    );
     assert.equal(report.tables, 1);
   });
 
@@ -157,19 +205,27 @@ describe("build", () => {
     const before = await traces(database);
     const other = { owner: "manifest:default/other" };
     assert.equal((await refused(build(database, other))).code, "PGE_OWNERSHIP_CONFLICT");
-    assert.equal((await refused(removeCapture(database.settings, { schemaName: "pgevents", ...other }))).reason, "OwnershipConflict");
+    assert.equal(
+      (await refused(removeCapture(database.settings, { schemaName: "pgevents", ...other }))).reason,
+      "OwnershipConflict",
+    );
     assert.equal(await traces(database), before);
     const second = await build(database, { ...other, capture: { ...CAPTURE, schemaName: "second" } });
     assert.equal(second.tables, 1, "two captures of one table live side by side, and not of each other");
     await database.query("insert into orders values (1)");
-    const { rows } = await database.query("select (select count(*) from pgevents.outbox) as a, (select count(*) from second.outbox) as b");
+    const { rows } = await database.query(
+      "select (select count(*) from pgevents.outbox) as a, (select count(*) from second.outbox) as b",
+    );
     assert.deepEqual(rows, [{ a: "1", b: "1" }]);
   });
 
   test("a builder with an older epoch is refused", async (t) => {
     const database = await testDatabase(t, { owner: true });
     await build(database, { epoch: 7 });
-    assert.equal((await refused(build(database, { epoch: 6, callbacks: ["a", "b"] }))).code, "PGE_STALE_BUILDER");
+    assert.equal(
+      (await refused(build(database, { epoch: 6, callbacks: ["a", "b"] }))).code,
+      "PGE_STALE_BUILDER",
+    );
     assert.equal((await build(database, { epoch: 8, callbacks: ["a", "b"] })).changed, true);
   });
 
@@ -177,7 +233,10 @@ describe("build", () => {
     const database = await testDatabase(t, { owner: true });
     const { specHash } = await build(database);
     await build(database, { callbacks: ["a", "b"] });
-    const stale = await buildCapture(database.settings, request(), { mode: "apply", onlyIfBuiltFor: specHash });
+    const stale = await buildCapture(database.settings, request(), {
+      mode: "apply",
+      onlyIfBuiltFor: specHash,
+    });
     assert.equal(stale.changed, false);
     const { rows } = await database.query("select name from pgevents.callback order by name");
     assert.deepEqual(rows, [{ name: "a" }, { name: "b" }]);
@@ -189,14 +248,21 @@ describe("build", () => {
     const reader = await connect(t, database.url);
     await reader.query("begin; lock table orders in row exclusive mode"); // a long transaction that wrote
     const writer = await connect(t, database.url);
-    const building = buildCapture({ ...database.settings, lockTimeoutSeconds: 1 }, request(), { mode: "apply" });
+    const building = buildCapture({ ...database.settings, lockTimeoutSeconds: 1 }, request(), {
+      mode: "apply",
+    });
     await eventually(async () => {
-      const { rows } = await database.query("select from pg_locks where relation = 'orders'::regclass and not granted");
+      const { rows } = await database.query(
+        "select from pg_locks where relation = 'orders'::regclass and not granted",
+      );
       return rows.length > 0;
     });
     await writer.query("set lock_timeout = '2s'");
     await writer.query("insert into orders values (1)"); // queues behind the build for at most its lock_timeout
-    assert.deepEqual((await building).failures.map(({ reason }) => reason), ["LockTimeout"]);
+    assert.deepEqual(
+      (await building).failures.map(({ reason }) => reason),
+      ["LockTimeout"],
+    );
     await reader.query("rollback");
     assert.equal((await build(database)).failures.length, 0);
   });
@@ -213,18 +279,28 @@ describe("build", () => {
       while (writing) {
         written += 1;
         await writer.query("insert into orders values ($1)", [written]);
-        if (written % 50 === 0) await writer.query("alter table orders add column if not exists extra integer");
+        if (written % 50 === 0)
+          await writer.query("alter table orders add column if not exists extra integer");
         if (written % 50 === 25) await writer.query("alter table orders drop column if exists extra");
       }
     })();
     await database.query("drop trigger pgevents_update on orders"); // something to do for the first of them
     const results = await Promise.all(
-      Array.from({ length: 10 }, () => runCli(t, ["build", "--manifest", source.manifest], { env: { PG_EVENTS_DATABASE_URL: database.url } })),
+      Array.from({ length: 10 }, () =>
+        runCli(t, ["build", "--manifest", source.manifest], {
+          env: { PG_EVENTS_DATABASE_URL: database.url },
+        }),
+      ),
     );
     writing = false;
     await traffic;
-    assert.deepEqual(results.map(({ code, stderr }) => [code, stderr]), Array(10).fill([0, ""]));
-    const { rows } = await database.query("select count(distinct key) as captured from pgevents.outbox where operation = 'I'");
+    assert.deepEqual(
+      results.map(({ code, stderr }) => [code, stderr]),
+      Array(10).fill([0, ""]),
+    );
+    const { rows } = await database.query(
+      "select count(distinct key) as captured from pgevents.outbox where operation = 'I'",
+    );
     assert.equal(rows[0]?.captured, String(written));
   });
 });

@@ -7,20 +7,38 @@ async function captured(t: TestEnd, tables: string): Promise<TestDatabase> {
   const database = await testDatabase(t, { owner: true });
   await database.query(tables);
   const capture = { schemaName: "pgevents", schemaChanges: "Auto" as const, retentionSeconds: 60 };
-  await buildCapture(database.settings, { capture, callbacks: ["a"], owner: "manifest:default/test", version: "1" }, { mode: "apply" });
+  await buildCapture(
+    database.settings,
+    { capture, callbacks: ["a"], owner: "manifest:default/test", version: "1" },
+    { mode: "apply" },
+  );
   return database;
 }
 
 const events = async (database: TestDatabase) => {
-  const { rows } = await database.query("select operation, table_name, key, old_key, old::json, new::json from pgevents.outbox order by id");
-  return rows.map(({ operation, table_name, key, old_key, old, new: now }) => [operation, table_name, key, old_key, old, now]);
+  const { rows } = await database.query(
+    "select operation, table_name, key, old_key, old::json, new::json from pgevents.outbox order by id",
+  );
+  return rows.map(({ operation, table_name, key, old_key, old, new: now }) => [
+    operation,
+    table_name,
+    key,
+    old_key,
+    old,
+    now,
+  ]);
 };
 
 describe("capture", () => {
   test("insert, update, delete and truncate, with images and keys; an update of the key has both", async (t) => {
     const database = await captured(t, "create table orders (id integer primary key, note text)");
-    await database.query("insert into orders values (1, 'a'); update orders set id = 2; delete from orders; truncate orders");
-    const [one, two] = [{ id: 1, note: "a" }, { id: 2, note: "a" }];
+    await database.query(
+      "insert into orders values (1, 'a'); update orders set id = 2; delete from orders; truncate orders",
+    );
+    const [one, two] = [
+      { id: 1, note: "a" },
+      { id: 2, note: "a" },
+    ];
     assert.deepEqual(await events(database), [
       ["I", "orders", "[1]", null, null, one],
       ["U", "orders", "[2]", "[1]", one, two],
@@ -31,23 +49,32 @@ describe("capture", () => {
 
   test("a statement that touches no row writes nothing", async (t) => {
     const database = await captured(t, "create table orders (id integer primary key)");
-    await database.query("update orders set id = 1; delete from orders; insert into orders select 1 where false");
+    await database.query(
+      "update orders set id = 1; delete from orders; insert into orders select 1 where false",
+    );
     assert.deepEqual(await events(database), []);
   });
 
   test("composite keys, in key order, with text that needs escapes; tables without a key", async (t) => {
-    const database = await captured(t, "create table pairs (b integer, a text, primary key (a, b)); create table loose (a integer)");
+    const database = await captured(
+      t,
+      "create table pairs (b integer, a text, primary key (a, b)); create table loose (a integer)",
+    );
     await database.query(`insert into pairs values (1, 'q"\\é'); insert into loose values (1)`);
-    assert.deepEqual((await events(database)).map(([, table, key]) => [table, key]), [
-      ["pairs", '["q\\"\\\\é",1]'],
-      ["loose", null],
-    ]);
+    assert.deepEqual(
+      (await events(database)).map(([, table, key]) => [table, key]),
+      [
+        ["pairs", '["q\\"\\\\é",1]'],
+        ["loose", null],
+      ],
+    );
   });
 
   test("old and new rows of a large update are paired, also right after a small one in the same session", async (t) => {
     const database = await captured(t, "create table orders (id integer primary key, n integer)");
     await database.query("insert into orders select i, i from generate_series(1, 30000) as i");
-    for (let round = 0; round < 7; round += 1) await database.query("update orders set n = n + 1 where id = 1"); // plans are cached for one row
+    for (let round = 0; round < 7; round += 1)
+      await database.query("update orders set n = n + 1 where id = 1"); // plans are cached for one row
     await database.query("truncate pgevents.outbox; update orders set n = -n");
     const { rows } = await database.query(`
       select count(*) as all_rows,
@@ -58,8 +85,13 @@ describe("capture", () => {
   });
 
   test("numbers and timestamps keep every digit", async (t) => {
-    const database = await captured(t, "create table facts (id bigint primary key, n numeric, at timestamptz)");
-    await database.query("insert into facts values (9007199254740993, 12345678901234567890.123456789, '2026-01-02 03:04:05.678901+00')");
+    const database = await captured(
+      t,
+      "create table facts (id bigint primary key, n numeric, at timestamptz)",
+    );
+    await database.query(
+      "insert into facts values (9007199254740993, 12345678901234567890.123456789, '2026-01-02 03:04:05.678901+00')",
+    );
     const { rows } = await database.query("select key, new from pgevents.outbox");
     assert.equal(rows[0]?.key, "[9007199254740993]");
     assert.match(String(rows[0]?.new), /12345678901234567890\.123456789/);
@@ -69,15 +101,20 @@ describe("capture", () => {
   test("a column that is added, renamed or dropped fails no write, a key column neither", async (t) => {
     const database = await captured(t, "create table orders (id integer primary key, note text)");
     await database.query("insert into orders values (1, 'a')");
-    await database.query("alter table orders add column total integer; insert into orders values (2, 'b', 3)");
+    await database.query(
+      "alter table orders add column total integer; insert into orders values (2, 'b', 3)",
+    );
     await database.query("alter table orders drop column note; insert into orders values (3, 4)");
     await database.query("alter table orders rename column id to number; insert into orders values (5, 6)");
-    assert.deepEqual((await events(database)).map(([, , key, , , now]) => [key, now]), [
-      ["[1]", { id: 1, note: "a" }],
-      ["[2]", { id: 2, note: "b", total: 3 }],
-      ["[3]", { id: 3, total: 4 }],
-      [null, { number: 5, total: 6 }],
-    ]);
+    assert.deepEqual(
+      (await events(database)).map(([, , key, , , now]) => [key, now]),
+      [
+        ["[1]", { id: 1, note: "a" }],
+        ["[2]", { id: 2, note: "b", total: 3 }],
+        ["[3]", { id: 3, total: 4 }],
+        [null, { number: 5, total: 6 }],
+      ],
+    );
   });
 
   test("upsert, MERGE, writable CTE, cascades and COPY are captured row by row", async (t) => {
@@ -86,10 +123,18 @@ describe("capture", () => {
       "create table parents (id integer primary key); create table children (id integer primary key, parent integer references parents on delete cascade)",
     );
     await database.query("insert into parents values (1), (2); insert into children values (1, 1), (2, 1)");
-    await database.query("insert into parents values (2), (3) on conflict (id) do update set id = excluded.id");
-    await database.query("with gone as (delete from parents where id = 1 returning id) insert into parents select id + 10 from gone");
-    await database.query("merge into parents using (values (3), (4)) as wanted (id) on parents.id = wanted.id when matched then delete when not matched then insert values (wanted.id)");
-    const counts = await database.query("select table_name, operation, count(*)::integer as n from pgevents.outbox group by 1, 2 order by 1, 2");
+    await database.query(
+      "insert into parents values (2), (3) on conflict (id) do update set id = excluded.id",
+    );
+    await database.query(
+      "with gone as (delete from parents where id = 1 returning id) insert into parents select id + 10 from gone",
+    );
+    await database.query(
+      "merge into parents using (values (3), (4)) as wanted (id) on parents.id = wanted.id when matched then delete when not matched then insert values (wanted.id)",
+    );
+    const counts = await database.query(
+      "select table_name, operation, count(*)::integer as n from pgevents.outbox group by 1, 2 order by 1, 2",
+    );
     assert.deepEqual(counts.rows, [
       { table_name: "children", operation: "D", n: 2 },
       { table_name: "children", operation: "I", n: 2 },
@@ -118,15 +163,21 @@ describe("capture", () => {
 
   test("a user's function in public with the name of ours is not run with our rights", async (t) => {
     const database = await captured(t, "create table orders (id integer primary key)");
-    await database.query("create function public.row_to_json(record) returns json language plpgsql as $$ begin raise exception 'hijacked'; end $$");
-    await database.query("create function public.pg_try_advisory_xact_lock_shared(integer, integer) returns boolean language plpgsql as $$ begin raise exception 'hijacked'; end $$");
+    await database.query(
+      "create function public.row_to_json(record) returns json language plpgsql as $$ begin raise exception 'hijacked'; end $$",
+    );
+    await database.query(
+      "create function public.pg_try_advisory_xact_lock_shared(integer, integer) returns boolean language plpgsql as $$ begin raise exception 'hijacked'; end $$",
+    );
     await database.query("set search_path = public, pg_catalog; insert into orders values (1)");
     assert.equal((await events(database)).length, 1);
   });
 
   test("G3 no NOTIFY is sent while the worker is awake, and one when it sleeps", async (t) => {
     const database = await captured(t, "create table orders (id integer primary key)");
-    const { rows } = await database.query("select pg_notification_queue_usage() as used, (select prosrc from pg_proc where proname = 'capture_insert' and pronamespace = 'pgevents'::regnamespace) as source");
+    const { rows } = await database.query(
+      "select pg_notification_queue_usage() as used, (select prosrc from pg_proc where proname = 'capture_insert' and pronamespace = 'pgevents'::regnamespace) as source",
+    );
     const channel = /pg_notify\('([^']+)'/.exec(String(rows[0]?.source))?.[1];
     const lock = /pg_try_advisory_xact_lock_shared\(([^)]+)\)/.exec(String(rows[0]?.source))?.[1];
     const worker = await connect(t, database.url);

@@ -9,8 +9,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { kubeProgram } from "./cluster/binary.ts";
 import {
-  certificate,
   type Component,
+  certificate,
   end,
   type Layout,
   newLayout,
@@ -23,10 +23,11 @@ import { type Guard, startGuard } from "./cluster/guard.ts";
 import { runTool, type ToolOptions } from "./cluster/tool.ts";
 import { type ClusterRequests, clusterRequests } from "./cluster-requests.ts";
 
-export { helm, helmProgram } from "./cluster/helm.ts";
+export { helm } from "./cluster/helm.ts";
 
 const DESCRIPTION = "control-plane.json";
-const INSTALL = "Install Go 1.24 or later (https://go.dev/doc/install): the first run builds the control plane, which takes some minutes.";
+const INSTALL =
+  "Install Go 1.24 or later (https://go.dev/doc/install): the first run builds the control plane, which takes some minutes.";
 
 export interface ControlPlane {
   readonly directory: string;
@@ -93,13 +94,21 @@ export async function useControlPlane(t: TestSkip): Promise<ControlPlane | null>
 }
 
 /** Runs `kubectl <args>`, as admin unless another kubeconfig is given. @throws Error with its stderr */
-export function kubectl(plane: ControlPlane, args: readonly string[], options: ToolOptions = {}): Promise<string> {
+export function kubectl(
+  plane: ControlPlane,
+  args: readonly string[],
+  options: ToolOptions = {},
+): Promise<string> {
   const env = { KUBECACHEDIR: join(plane.directory, "kubectl-cache"), ...options.env };
   return runTool(plane.kube, ["kubectl", ...args], { kubeconfig: plane.kubeconfig, ...options, env });
 }
 
 /** A new namespace, with its `default` ServiceAccount; deletion begins at the end of the test. */
-export async function testNamespace(t: TestEnd, plane: ControlPlane, labels: Readonly<Record<string, string>> = {}): Promise<string> {
+export async function testNamespace(
+  t: TestEnd,
+  plane: ControlPlane,
+  labels: Readonly<Record<string, string>> = {},
+): Promise<string> {
   const name = `test-${randomBytes(5).toString("hex")}`;
   const cluster = await clusterRequests(plane.kubeconfig);
   const path = `/api/v1/namespaces/${name}`;
@@ -110,12 +119,17 @@ export async function testNamespace(t: TestEnd, plane: ControlPlane, labels: Rea
   });
   const account = { metadata: { name: "default" } };
   const { status } = await cluster.request("POST", `${path}/serviceaccounts`, { body: account });
-  if (status !== 201 && status !== 409) throw new Error(`the ServiceAccount default of ${name}: status ${status}`);
+  if (status !== 201 && status !== 409)
+    throw new Error(`the ServiceAccount default of ${name}: status ${status}`);
   return name;
 }
 
 /** A kubeconfig file with a token of this ServiceAccount, good for an hour; returns its path. */
-export async function serviceAccountKubeconfig(plane: ControlPlane, namespace: string, name: string): Promise<string> {
+export async function serviceAccountKubeconfig(
+  plane: ControlPlane,
+  namespace: string,
+  name: string,
+): Promise<string> {
   const cluster = await clusterRequests(plane.kubeconfig);
   try {
     const path = `/api/v1/namespaces/${namespace}/serviceaccounts/${name}/token`;
@@ -172,7 +186,10 @@ async function findOrStart(): Promise<ControlPlane | null> {
 
 function foreign(directory: string): ControlPlane {
   const description = JSON.parse(readFileSync(join(directory, DESCRIPTION), "utf8")) as Description;
-  const refuse = () => Promise.reject(new Error("This control plane is another process's: use startControlPlane() for tests that stop it."));
+  const refuse = () =>
+    Promise.reject(
+      new Error("This control plane is another process's: use startControlPlane() for tests that stop it."),
+    );
   return { ...description, stop: () => Promise.resolve(), stopApiServer: refuse, startApiServer: refuse };
 }
 

@@ -1,126 +1,288 @@
 /**
- * Stands in for the kubelet where there are no containers: binds the pods of a namespace to a node of
- * its own and runs each container as a process, from exactly what the pod says: args, environment, and
- * as root also user, mounts, and a read-only file system (pod-process.ts). It reports the pod Running,
- * and Ready as its own readiness probe answers; it keeps the Secret volumes up to date, restarts what
- * ends, and ends what is deleted.
- *
- * Known differences from a node: the image is this checkout; pods share the network of the host, so the
- * two listening addresses are replaced by free ports; KUBERNETES_SERVICE_HOST is not added.
+ * A kubelet without containers: it binds the pods of one namespace to a node of its own, runs the one
+ * container of each as a process of this machine, and reports what a kubelet reports, so that the real
+ * Deployment and ReplicaSet controllers work with it. Readiness is the program's own /readyz.
+ * It has no liveness probes, no init containers, no resource limits and ignores where pods want to be.
  */
+import type { ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { KubernetesClient, loadKubeConfig } from "../../src/kubernetes/client.ts";
-import { ListWatch } from "../../src/kubernetes/list-watch.ts";
-import { collectionPath, objectPath } from "../../src/kubernetes/paths.ts";
+import { once } from "node:events";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Guard, startGuard } from "./cluster/guard.ts";
+import { containerEnvironment, type PodPorts, podPorts, startContainer } from "./cluster/pod-process.ts";
+import { type Pod, type PodVolume, podVolume } from "./cluster/pod-volumes.ts";
+import { type ClusterRequests, clusterRequests } from "./cluster-requests.ts";
 import type { ControlPlane, TestEnd } from "./control-plane.ts";
-import type { Pod, Secret } from "./pod-objects.ts";
-import { PodProcess } from "./pod-process.ts";
+
+const POLL_MS = 300;
+const PROBE_TIMEOUT_MS = 2000;
+const FIRST_RESTART_MS = 1000;
+const LAST_RESTART_MS = 10_000;
+
+export interface RunningPod {
+  readonly name: string;
+  /** Of the last start; null while it has not been started. */
+  readonly process: ChildProcess | null;
+  /** stdout and stderr of all its starts. */
+  readonly output: string;
+  readonly restarts: number;
+  readonly metricsUrl: string;
+  readonly probesUrl: string;
+}
 
 export interface Kubelet {
-  /** The processes that run, by pod name. */
-  readonly pods: ReadonlyMap<string, PodProcess>;
-  /** All that the processes of a pod wrote, or of all pods. */
-  logs(podName?: string): string;
+  readonly nodeName: string;
+  /** Pods that are bound and not yet gone. */
+  pods(): RunningPod[];
+  /** Kills what still runs and takes the pods and the node away. */
+  stop(): Promise<void>;
 }
 
-/** Runs the pods of a namespace until the end of the test. */
+interface Entry {
+  pod: Pod;
+  readonly ports: PodPorts;
+  readonly directory: string;
+  readonly startTime: string;
+  readonly volumes: Map<string, PodVolume>;
+  process: ChildProcess | null;
+  output: string;
+  restarts: number;
+  startAt: number;
+  killAt: number | null;
+  ready: boolean;
+  waiting: { reason: string; message: string };
+  reported: string;
+}
+
+interface Host {
+  readonly cluster: ClusterRequests;
+  readonly guard: Guard;
+  readonly root: string;
+  readonly nodeName: string;
+  readonly namespace: string;
+  readonly entries: Map<string, Entry>;
+}
+
+/** Stops at the end of the test. */
 export async function startKubelet(t: TestEnd, plane: ControlPlane, namespace: string): Promise<Kubelet> {
-  const client = new KubernetesClient(() => loadKubeConfig(plane.kubeconfig));
-  const node = `test-${randomBytes(4).toString("hex")}`;
-  await client.create(collectionPath("api/v1", null, "nodes"), { apiVersion: "v1", kind: "Node", metadata: { name: node } });
-  const kubelet = new NamespaceKubelet(client, namespace, node);
-  t.after(async () => {
-    await kubelet.stop();
-    await client.delete(`/api/v1/nodes/${node}`).catch(() => undefined);
-    await client.close();
-  });
-  return kubelet;
-}
-
-class NamespaceKubelet implements Kubelet {
-  readonly pods = new Map<string, PodProcess>();
-  readonly #client: KubernetesClient;
-  readonly #namespace: string;
-  readonly #node: string;
-  readonly #stop = new AbortController();
-  readonly #running: Promise<unknown>;
-  readonly #pods: ListWatch<Pod>;
-  readonly #secrets: ListWatch<Secret>;
-  /** Work on one pod goes one after the other. */
-  readonly #chains = new Map<string, Promise<void>>();
-  #ended = "";
-
-  constructor(client: KubernetesClient, namespace: string, node: string) {
-    this.#client = client;
-    this.#namespace = namespace;
-    this.#node = node;
-    const watch = <T extends Pod | Secret>(plural: string, onChange: (key: string) => void) =>
-      new ListWatch<T>({ client, path: collectionPath("api/v1", namespace, plural), onChange });
-    this.#pods = watch<Pod>("pods", (key) => this.#changed(key));
-    this.#secrets = watch<Secret>("secrets", () => this.#secretsChanged());
-    this.#running = Promise.all([this.#pods.run(this.#stop.signal), this.#secrets.run(this.#stop.signal)]);
-  }
-
-  logs(podName?: string): string {
-    const living = [...this.pods.values()].filter(({ pod }) => podName === undefined || pod.metadata.name === podName);
-    return `${podName === undefined ? this.#ended : ""}${living.map(({ output }) => output).join("")}`;
-  }
-
-  async stop(): Promise<void> {
-    this.#stop.abort();
-    await Promise.all([...this.pods.values()].map((one) => one.kill()));
-    await this.#running;
-    await Promise.allSettled(this.#chains.values());
-  }
-
-  #changed(key: string): void {
-    const before = this.#chains.get(key) ?? Promise.resolve();
-    const next = before.then(() => this.#sync(key)).catch((error: Error) => {
-      if (!this.#stop.signal.aborted) this.#ended += `kubelet: ${key}: ${error.message}\n`;
-    });
-    this.#chains.set(key, next);
-  }
-
-  async #sync(key: string): Promise<void> {
-    const pod = this.#pods.store.get(key);
-    const name = key.split("/")[1] ?? "";
-    const running = this.pods.get(name);
-    if (this.#stop.signal.aborted) return;
-    if (pod === undefined || pod.metadata.uid !== (running?.pod.metadata.uid ?? pod.metadata.uid)) {
-      await running?.kill();
-      this.#forget(name);
-    } else if (pod.metadata.deletionTimestamp !== undefined) {
-      await running?.terminate(pod.spec.terminationGracePeriodSeconds ?? 30);
-      this.#forget(name);
-      await this.#client.delete(this.#path(name), { query: { gracePeriodSeconds: "0" } });
-    } else if (pod.spec.nodeName === undefined) {
-      const target = { apiVersion: "v1", kind: "Node", name: this.#node };
-      await this.#client.create(`${this.#path(name)}/binding`, { apiVersion: "v1", kind: "Binding", metadata: { name }, target });
-    } else if (pod.spec.nodeName === this.#node && running === undefined) {
-      await this.#start(pod);
+  const cluster = await clusterRequests(plane.kubeconfig);
+  const root = mkdtempSync(join(tmpdir(), "pg-events-kubelet-"));
+  chmodSync(root, 0o711);
+  const nodeName = `node-${randomBytes(5).toString("hex")}`;
+  const node = await cluster.request("POST", "/api/v1/nodes", { body: { metadata: { name: nodeName } } });
+  if (node.status !== 201) throw new Error(`node ${nodeName}: ${node.body.message}`);
+  const host: Host = { cluster, guard: startGuard(root), root, nodeName, namespace, entries: new Map() };
+  let stopped: Promise<void> | null = null;
+  let stopping = false;
+  const working = (async () => {
+    while (!stopping) {
+      // The API server may be away for a while: the next round looks again.
+      await round(host).catch(() => undefined);
+      await sleep(POLL_MS);
     }
-  }
+  })();
+  const stop = () => {
+    stopping = true;
+    stopped ??= working.then(() => leave(host));
+    return stopped;
+  };
+  t.after(stop);
+  return { nodeName, pods: () => [...host.entries.values()].map(shown), stop };
+}
 
-  async #start(pod: Pod): Promise<void> {
-    const { name } = pod.metadata;
-    const path = objectPath("api/v1", this.#namespace, "pods", name, "status");
-    const report = async (status: unknown): Promise<void> => {
-      await this.#client.mergePatch(path, { status });
-    };
-    const read = (secret: string) => this.#secrets.store.get(`${this.#namespace}/${secret}`);
-    this.pods.set(name, await PodProcess.start(pod, read, report));
-  }
+function shown(entry: Entry): RunningPod {
+  return {
+    name: entry.pod.metadata.name,
+    get process() {
+      return entry.process;
+    },
+    get output() {
+      return entry.output;
+    },
+    get restarts() {
+      return entry.restarts;
+    },
+    metricsUrl: `http://127.0.0.1:${entry.ports.metrics}/metrics`,
+    probesUrl: `http://127.0.0.1:${entry.ports.probes}`,
+  };
+}
 
-  #forget(name: string): void {
-    this.#ended += this.pods.get(name)?.output ?? "";
-    this.pods.delete(name);
-  }
+async function round(host: Host): Promise<void> {
+  const { status, body } = await host.cluster.request("GET", `/api/v1/namespaces/${host.namespace}/pods`);
+  if (status !== 200) return;
+  const pods: Pod[] = body.items;
+  for (const pod of pods) await take(host, pod);
+  const listed = new Set(pods.map((pod) => pod.metadata.uid));
+  for (const [uid, entry] of host.entries) if (!listed.has(uid)) await forget(host, uid, entry);
+  await Promise.all([...host.entries.values()].map((entry) => tend(host, entry)));
+}
 
-  #secretsChanged(): void {
-    for (const one of this.pods.values()) one.writeSecrets();
+async function take(host: Host, pod: Pod): Promise<void> {
+  const { uid, name } = pod.metadata;
+  const known = host.entries.get(uid);
+  if (known !== undefined) known.pod = pod;
+  if (known !== undefined || ["Succeeded", "Failed"].includes(pod.status?.phase)) return;
+  if (pod.spec.nodeName === undefined) {
+    const target = { apiVersion: "v1", kind: "Node", name: host.nodeName };
+    const body = { apiVersion: "v1", kind: "Binding", metadata: { name, uid }, target };
+    const { status } = await host.cluster.request("POST", `${path(host, name)}/binding`, { body });
+    if (status >= 300) return;
+    pod.spec.nodeName = host.nodeName;
   }
+  if (pod.spec.nodeName !== host.nodeName) return;
+  host.entries.set(uid, {
+    pod,
+    ports: await podPorts(),
+    directory: join(host.root, uid),
+    startTime: new Date().toISOString(),
+    volumes: new Map(),
+    process: null,
+    output: "",
+    restarts: 0,
+    startAt: 0,
+    killAt: null,
+    ready: false,
+    waiting: { reason: "ContainerCreating", message: "" },
+    reported: "",
+  });
+}
 
-  #path(name: string): string {
-    return objectPath("api/v1", this.#namespace, "pods", name);
+async function tend(host: Host, entry: Entry): Promise<void> {
+  if (entry.pod.metadata.deletionTimestamp !== undefined) return terminate(host, entry);
+  if (!runs(entry) && Date.now() >= entry.startAt && !finished(entry)) await start(host, entry);
+  for (const volume of entry.volumes.values()) await volume.refresh().catch(() => undefined);
+  entry.ready = runs(entry) && (await probe(entry));
+  await report(host, entry);
+}
+
+async function start(host: Host, entry: Entry): Promise<void> {
+  const { pod } = entry;
+  try {
+    for (const volume of pod.spec.volumes ?? []) {
+      if (entry.volumes.has(volume.name)) continue;
+      entry.volumes.set(volume.name, await podVolume(host.cluster, pod, volume, join(entry.directory, "volumes", volume.name)));
+    }
+    const mounts = (pod.spec.containers[0].volumeMounts ?? []).map(({ name, mountPath }: { name: string; mountPath: string }) => ({
+      mountPath,
+      directory: (entry.volumes.get(name) as PodVolume).directory,
+    }));
+    const environment = await containerEnvironment(host.cluster, pod);
+    follow(host, entry, startContainer(pod, environment, mounts, entry.ports, join(entry.directory, "scratch"), host.cluster.server));
+  } catch (error) {
+    entry.waiting = { reason: "CreateContainerConfigError", message: (error as Error).message };
+    entry.startAt = Date.now() + FIRST_RESTART_MS;
   }
 }
+
+function follow(host: Host, entry: Entry, child: ChildProcess): void {
+  entry.process = child;
+  const { pid } = child;
+  if (pid !== undefined) host.guard.watch(pid);
+  for (const stream of [child.stdout, child.stderr]) stream?.setEncoding("utf8").on("data", (text: string) => (entry.output += text));
+  child.once("error", (error) => {
+    entry.output += `${error.message}\n`;
+  });
+  child.once("exit", (code, signal) => {
+    if (pid !== undefined) host.guard.forget(pid);
+    const restart = entry.pod.spec.restartPolicy === "Always" || (entry.pod.spec.restartPolicy === "OnFailure" && code !== 0);
+    if (!restart || entry.killAt !== null) return;
+    entry.startAt = Date.now() + Math.min(LAST_RESTART_MS, FIRST_RESTART_MS * 2 ** entry.restarts);
+    entry.restarts += 1;
+    entry.waiting = { reason: "CrashLoopBackOff", message: `ended with ${signal ?? `code ${code}`}` };
+  });
+}
+
+/** SIGTERM, the grace period, SIGKILL; the pod goes when the process is gone. */
+async function terminate(host: Host, entry: Entry): Promise<void> {
+  const { name, uid, deletionGracePeriodSeconds } = entry.pod.metadata;
+  if (runs(entry)) {
+    if (entry.killAt === null) {
+      entry.killAt = Date.now() + (deletionGracePeriodSeconds ?? 30) * 1000;
+      entry.process?.kill("SIGTERM");
+    } else if (Date.now() >= entry.killAt) entry.process?.kill("SIGKILL");
+    entry.ready = await probe(entry);
+    return report(host, entry);
+  }
+  await host.cluster.request("DELETE", path(host, name), { body: { gracePeriodSeconds: 0, preconditions: { uid } } });
+}
+
+async function forget(host: Host, uid: string, entry: Entry): Promise<void> {
+  await kill(entry);
+  host.entries.delete(uid);
+  rmSync(entry.directory, { recursive: true, force: true });
+}
+
+async function leave(host: Host): Promise<void> {
+  for (const [uid, entry] of host.entries) {
+    await forget(host, uid, entry);
+    await host.cluster.request("DELETE", path(host, entry.pod.metadata.name), { body: { gracePeriodSeconds: 0, preconditions: { uid } } }).catch(() => undefined);
+  }
+  await host.cluster.request("DELETE", `/api/v1/nodes/${host.nodeName}`).catch(() => undefined);
+  host.cluster.close();
+  host.guard.release();
+  rmSync(host.root, { recursive: true, force: true });
+}
+
+async function kill(entry: Entry): Promise<void> {
+  if (!runs(entry) || entry.process === null) return;
+  entry.killAt ??= Date.now();
+  const exited = once(entry.process, "exit");
+  entry.process.kill("SIGKILL");
+  await exited;
+}
+
+async function probe({ pod, ports }: Entry): Promise<boolean> {
+  const container = pod.spec.containers[0];
+  const http = container.readinessProbe?.httpGet;
+  if (http === undefined) return true;
+  const number = (container.ports ?? []).find(({ name }: { name: string }) => name === "metrics")?.containerPort;
+  const port = http.port === "metrics" || http.port === number ? ports.metrics : ports.probes;
+  const answer = await fetch(`http://127.0.0.1:${port}${http.path ?? "/"}`, { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) }).catch(() => null);
+  await answer?.body?.cancel();
+  return answer?.ok === true;
+}
+
+async function report(host: Host, entry: Entry): Promise<void> {
+  const status = statusOf(entry);
+  const text = JSON.stringify(status);
+  if (text === entry.reported) return;
+  const conditions = status.conditions.map((condition) => ({ ...condition, lastTransitionTime: new Date().toISOString() }));
+  const body = { metadata: { uid: entry.pod.metadata.uid }, status: { ...status, conditions } };
+  const target = `${path(host, entry.pod.metadata.name)}/status`;
+  const answer = await host.cluster.request("PATCH", target, { body, type: "application/strategic-merge-patch+json" });
+  if (answer.status === 200) entry.reported = text;
+}
+
+function statusOf(entry: Entry) {
+  const { pod, process: child, ready, restarts, startTime } = entry;
+  const [container] = pod.spec.containers;
+  const done = finished(entry);
+  const exitCode = child?.exitCode ?? 137;
+  const phase = done ? (exitCode === 0 ? "Succeeded" : "Failed") : child === null ? "Pending" : "Running";
+  // The patch merges by key: what no longer holds has to be taken away by name.
+  const none = { running: null, waiting: null, terminated: null };
+  const now = done ? { terminated: { exitCode, reason: exitCode === 0 ? "Completed" : "Error" } } : runs(entry) ? { running: { startedAt: startTime } } : { waiting: entry.waiting };
+  const condition = (type: string, holds: boolean) => ({ type, status: holds ? "True" : "False" });
+  const started = runs(entry);
+  const containerStatuses = [
+    { name: container.name, image: container.image, imageID: container.image, ready, started, restartCount: restarts, state: { ...none, ...now } },
+  ];
+  const conditions = [condition("PodScheduled", true), condition("Initialized", true), condition("ContainersReady", ready), condition("Ready", ready)];
+  return { phase, podIP: "127.0.0.1", podIPs: [{ ip: "127.0.0.1" }], hostIP: "127.0.0.1", startTime, conditions, containerStatuses };
+}
+
+function runs({ process: child }: Entry): boolean {
+  return child !== null && child.pid !== undefined && child.exitCode === null && child.signalCode === null;
+}
+
+/** Ended, and its restart policy leaves it so. */
+function finished(entry: Entry): boolean {
+  const { restartPolicy } = entry.pod.spec;
+  if (entry.process === null || runs(entry) || restartPolicy === "Always") return false;
+  return restartPolicy === "Never" || entry.process.exitCode === 0;
+}
+
+const path = (host: Host, name: string) => `/api/v1/namespaces/${host.namespace}/pods/${name}`;

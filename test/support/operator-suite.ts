@@ -37,7 +37,9 @@ export function operatorSuite(flags: readonly string[] = [], values: object = {}
     const installation: Installation = await installChart(file, plane, values);
     operator = await startOperator(file, plane, installation, flags);
     await operator.waitForLine(/"leading"/);
-    await eventually(async () => (await fetch(`${operator.probesUrl}/readyz`)).ok, { what: "the operator to be ready" });
+    await eventually(async () => (await fetch(`${operator.probesUrl}/readyz`)).ok, {
+      what: "the operator to be ready",
+    });
   });
   after(async () => {
     for (const end of endings) await end();
@@ -52,7 +54,14 @@ export function operatorSuite(flags: readonly string[] = [], values: object = {}
       await database.query("create table public.orders (id integer primary key, total numeric)");
       const namespace = await testNamespace(t, plane);
       const sources = await sourcesIn(t, plane, namespace);
-      return { ...sources, plane, operator, namespace, database, connect: () => sources.writeSecret(secretData(database.settings)) };
+      return {
+        ...sources,
+        plane,
+        operator,
+        namespace,
+        database,
+        connect: () => sources.writeSecret(secretData(database.settings)),
+      };
     },
   };
 }

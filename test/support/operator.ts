@@ -24,10 +24,16 @@ export interface RunningOperator extends CliProcess {
 }
 
 /** Installs the CRD and the chart's account and rights in a namespace of their own; removed after the test. */
-export async function installChart(t: TestEnd, plane: ControlPlane, values: object = {}): Promise<Installation> {
+export async function installChart(
+  t: TestEnd,
+  plane: ControlPlane,
+  values: object = {},
+): Promise<Installation> {
   const cluster = await clusterRequests(plane.kubeconfig);
   const namespace = `operator-${randomBytes(4).toString("hex")}`;
-  await must(applyObject(cluster, { apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } }, false));
+  await must(
+    applyObject(cluster, { apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } }, false),
+  );
   await establishCrd(cluster);
   const objects = await renderChart({ crds: { enabled: false }, ...values }, { namespace });
   const installed = objects.filter(({ kind }) => !NOT_INSTALLED.includes(kind));
@@ -35,7 +41,8 @@ export async function installChart(t: TestEnd, plane: ControlPlane, values: obje
   t.after(async () => {
     for (const { kind, metadata } of installed) {
       const plural = `${kind.toLowerCase()}s`;
-      if (kind.startsWith("Cluster")) await cluster.request("DELETE", `/apis/rbac.authorization.k8s.io/v1/${plural}/${metadata.name}`);
+      if (kind.startsWith("Cluster"))
+        await cluster.request("DELETE", `/apis/rbac.authorization.k8s.io/v1/${plural}/${metadata.name}`);
     }
     await cluster.request("DELETE", `/api/v1/namespaces/${namespace}`);
     cluster.close();
@@ -60,7 +67,12 @@ export async function startOperator(
   const kubeconfig = await serviceAccountKubeconfig(plane, namespace, account);
   const metrics = `127.0.0.1:${await freePort()}`;
   const probes = `127.0.0.1:${await freePort()}`;
-  const own = [`--kubeconfig=${kubeconfig}`, `--metrics-address=${metrics}`, `--probes-address=${probes}`, ...flags];
+  const own = [
+    `--kubeconfig=${kubeconfig}`,
+    `--metrics-address=${metrics}`,
+    `--probes-address=${probes}`,
+    ...flags,
+  ];
   const operator = startCli(t, [...args, ...own], { env: { ...env, KUBECONFIG: undefined } });
   const urls = { metricsUrl: `http://${metrics}/metrics`, probesUrl: `http://${probes}` };
   return Object.defineProperties(urls, Object.getOwnPropertyDescriptors(operator)) as RunningOperator;
@@ -70,7 +82,12 @@ export async function startOperator(
 export async function scrape(url: string): Promise<Map<string, number>> {
   const text = await (await fetch(url)).text();
   const lines = text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
-  return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.slice(line.lastIndexOf(" ") + 1))]));
+  return new Map(
+    lines.map((line) => [
+      line.slice(0, line.lastIndexOf(" ")),
+      Number(line.slice(line.lastIndexOf(" ") + 1)),
+    ]),
+  );
 }
 
 async function establishCrd(cluster: ClusterRequests): Promise<void> {
@@ -79,7 +96,9 @@ async function establishCrd(cluster: ClusterRequests): Promise<void> {
   const path = `/apis/apiextensions.k8s.io/v1/customresourcedefinitions/${crd.metadata.name}`;
   await eventually(async () => {
     const { body } = await cluster.request("GET", path);
-    return body.status?.conditions?.some(({ type, status }: { type: string; status: string }) => type === "Established" && status === "True");
+    return body.status?.conditions?.some(
+      ({ type, status }: { type: string; status: string }) => type === "Established" && status === "True",
+    );
   });
 }
 

@@ -22,11 +22,18 @@ export interface Container {
   readonly ports?: readonly { readonly name: string; readonly containerPort: number }[];
   readonly livenessProbe?: Probe;
   readonly readinessProbe?: Probe;
-  readonly volumeMounts?: readonly { readonly name: string; readonly mountPath: string; readonly readOnly?: boolean }[];
+  readonly volumeMounts?: readonly {
+    readonly name: string;
+    readonly mountPath: string;
+    readonly readOnly?: boolean;
+  }[];
 }
 
 export interface SecretSource {
-  readonly secret: { readonly name: string; readonly items?: readonly { readonly key: string; readonly path: string }[] };
+  readonly secret: {
+    readonly name: string;
+    readonly items?: readonly { readonly key: string; readonly path: string }[];
+  };
 }
 
 export interface Volume {
@@ -39,7 +46,11 @@ export interface Pod extends KubernetesObject {
   readonly spec: {
     readonly nodeName?: string;
     readonly terminationGracePeriodSeconds?: number;
-    readonly securityContext?: { readonly runAsUser?: number; readonly runAsGroup?: number; readonly fsGroup?: number };
+    readonly securityContext?: {
+      readonly runAsUser?: number;
+      readonly runAsGroup?: number;
+      readonly fsGroup?: number;
+    };
     readonly containers: readonly Container[];
     readonly volumes?: readonly Volume[];
   };

@@ -30,7 +30,8 @@ export class PodProcess {
 
   static async start(pod: Pod, read: ReadSecretObject, listener: StatusListener): Promise<PodProcess> {
     const container = pod.spec.containers[0];
-    if (container === undefined || pod.spec.containers.length !== 1) throw new Error("only pods of one container");
+    if (container === undefined || pod.spec.containers.length !== 1)
+      throw new Error("only pods of one container");
     const one = new PodProcess(pod, container, read, listener);
     for (const { name } of container.ports ?? []) one.#ports.set(name, await freePort());
     void one.#run();
@@ -82,8 +83,15 @@ export class PodProcess {
   async #run(): Promise<void> {
     void this.#probe();
     while (!this.#stopping.signal.aborted) {
-      const [file = "", ...args] = this.#volumes.wrap(this.#container, [...ENTRYPOINT, ...(this.#container.args ?? [])]);
-      const child = spawn(file, args, { env: this.#environment(), cwd: "/", stdio: ["ignore", "pipe", "pipe"] });
+      const [file = "", ...args] = this.#volumes.wrap(this.#container, [
+        ...ENTRYPOINT,
+        ...(this.#container.args ?? []),
+      ]);
+      const child = spawn(file, args, {
+        env: this.#environment(),
+        cwd: "/",
+        stdio: ["ignore", "pipe", "pipe"],
+      });
       this.#child = child;
       for (const stream of [child.stdout, child.stderr]) {
         stream.setEncoding("utf8").on("data", (text: string) => {
@@ -100,19 +108,28 @@ export class PodProcess {
 
   /** Only what the pod says, and what an image has. */
   #environment(): NodeJS.ProcessEnv {
-    const environment: Record<string, string> = { PATH: process.env.PATH ?? "", HOSTNAME: this.pod.metadata.name };
+    const environment: Record<string, string> = {
+      PATH: process.env.PATH ?? "",
+      HOSTNAME: this.pod.metadata.name,
+    };
     for (const { name, value = "", valueFrom } of this.#container.env ?? []) {
-      environment[name] = valueFrom === undefined ? expand(value, environment) : this.#field(valueFrom.fieldRef?.fieldPath ?? "");
+      environment[name] =
+        valueFrom === undefined
+          ? expand(value, environment)
+          : this.#field(valueFrom.fieldRef?.fieldPath ?? "");
     }
     const directory = environment.PG_EVENTS_SECRETS_DIR;
-    if (directory !== undefined) environment.PG_EVENTS_SECRETS_DIR = this.#volumes.visiblePath(this.#container, directory);
-    for (const [port, number] of this.#ports) environment[`PG_EVENTS_${port.toUpperCase()}_ADDRESS`] = `127.0.0.1:${number}`;
+    if (directory !== undefined)
+      environment.PG_EVENTS_SECRETS_DIR = this.#volumes.visiblePath(this.#container, directory);
+    for (const [port, number] of this.#ports)
+      environment[`PG_EVENTS_${port.toUpperCase()}_ADDRESS`] = `127.0.0.1:${number}`;
     return environment;
   }
 
   #field(path: string): string {
     const [first, field = ""] = path.split(".");
-    const value = first === "metadata" ? (this.pod.metadata as unknown as Record<string, unknown>)[field] : undefined;
+    const value =
+      first === "metadata" ? (this.pod.metadata as unknown as Record<string, unknown>)[field] : undefined;
     if (typeof value !== "string") throw new Error(`fieldRef ${path} is not known here`);
     return value;
   }
@@ -149,7 +166,11 @@ export class PodProcess {
     if (ready === this.#ready || this.#stopping.signal.aborted) return;
     this.#ready = ready;
     const now = new Date().toISOString().replace(/\.\d+Z$/, "Z");
-    const condition = (type: string, value: boolean) => ({ type, status: value ? "True" : "False", lastTransitionTime: now });
+    const condition = (type: string, value: boolean) => ({
+      type,
+      status: value ? "True" : "False",
+      lastTransitionTime: now,
+    });
     const { name, image } = this.#container;
     const status = {
       phase: "Running",
@@ -157,9 +178,22 @@ export class PodProcess {
       podIP: "127.0.0.1",
       podIPs: [{ ip: "127.0.0.1" }],
       startTime: now,
-      conditions: [condition("PodScheduled", true), condition("Initialized", true), condition("ContainersReady", ready), condition("Ready", ready)],
+      conditions: [
+        condition("PodScheduled", true),
+        condition("Initialized", true),
+        condition("ContainersReady", ready),
+        condition("Ready", ready),
+      ],
       containerStatuses: [
-        { name, image, imageID: image, ready, started: true, restartCount: this.#restarts, state: { running: { startedAt: now } } },
+        {
+          name,
+          image,
+          imageID: image,
+          ready,
+          started: true,
+          restartCount: this.#restarts,
+          state: { running: { startedAt: now } },
+        },
       ],
     };
     await this.#listener(status).catch(() => {

@@ -1,5 +1,16 @@
 /** A pod's volumes as directories, and the private view of the file system in which its process sees them. */
-import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { Container, Pod, Secret, Volume } from "./pod-objects.ts";
@@ -46,7 +57,11 @@ export class PodVolumes {
    */
   wrap(container: Container, command: readonly string[]): string[] {
     if (!IS_ROOT) return [...command];
-    const { runAsUser = 65_532, runAsGroup = 65_532, fsGroup = 65_532 } = this.#pod.spec.securityContext ?? {};
+    const {
+      runAsUser = 65_532,
+      runAsGroup = 65_532,
+      fsGroup = 65_532,
+    } = this.#pod.spec.securityContext ?? {};
     const etc = join(this.directory, "etc");
     if (!existsSync(etc)) cpSync("/etc", etc, { recursive: true, verbatimSymlinks: true, filter: readable });
     const binds = (container.volumeMounts ?? []).map(({ name, mountPath, readOnly }) => {
@@ -83,7 +98,10 @@ export class PodVolumes {
   }
 
   #write(file: string, base64: string | undefined, mode: number): void {
-    if (base64 === undefined) return rmSync(file, { force: true });
+    if (base64 === undefined) {
+      rmSync(file, { force: true });
+      return;
+    }
     const value = Buffer.from(base64, "base64");
     if (existsSync(file) && readFileSync(file).equals(value)) return;
     mkdirSync(dirname(file), { recursive: true });

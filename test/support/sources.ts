@@ -7,7 +7,14 @@ import type { ControlPlane, TestEnd } from "./control-plane.ts";
 import { eventually } from "./processes.ts";
 
 export interface LiveSource {
-  metadata: { name: string; uid: string; generation: number; resourceVersion: string; finalizers?: string[]; deletionTimestamp?: string };
+  metadata: {
+    name: string;
+    uid: string;
+    generation: number;
+    resourceVersion: string;
+    finalizers?: string[];
+    deletionTimestamp?: string;
+  };
   // biome-ignore lint/suspicious/noExplicitAny: as the API server has it
   spec: any;
   status?: PgEventSourceStatus;
@@ -19,14 +26,22 @@ type Body = any;
 export interface Sources {
   readonly cluster: ClusterRequests;
   /** Creates or changes the connection Secret (or another one). */
-  writeSecret(data: Readonly<Record<string, string>>, options?: { name?: string; labels?: Record<string, string> }): Promise<void>;
+  writeSecret(
+    data: Readonly<Record<string, string>>,
+    options?: { name?: string; labels?: Record<string, string> },
+  ): Promise<void>;
   /** Creates or replaces a source `shop` with some fields of its spec replaced. */
   apply(spec?: Record<string, unknown>, name?: string): Promise<LiveSource>;
   get(name?: string): Promise<LiveSource | null>;
   patch(change: object, name?: string): Promise<void>;
   remove(name?: string): Promise<void>;
   /** Waits for a condition of a source to have a status, and a reason when given, at the newest generation. */
-  waitFor(type: string, status: string, reason?: string, options?: { name?: string; timeoutMs?: number }): Promise<Condition>;
+  waitFor(
+    type: string,
+    status: string,
+    reason?: string,
+    options?: { name?: string; timeoutMs?: number },
+  ): Promise<Condition>;
   waitUntilGone(name?: string, timeoutMs?: number): Promise<void>;
   deployment(name?: string): Promise<Body | null>;
   /** `type reason: message` of each event on a source, oldest first. */
@@ -36,7 +51,13 @@ export interface Sources {
 const GROUP = "/apis/pgevents.dev/v1alpha1";
 
 /** What a Secret of CloudNativePG holds. */
-export function secretData({ host, port, database, user, password }: DatabaseSettings): Record<string, string> {
+export function secretData({
+  host,
+  port,
+  database,
+  user,
+  password,
+}: DatabaseSettings): Record<string, string> {
   return { host, port: String(port), dbname: database, username: user, password: password ?? "" };
 }
 
@@ -53,13 +74,17 @@ export async function sourcesIn(t: TestEnd, plane: ControlPlane, namespace: stri
     if (answer.status >= 300) throw new Error(`${method} ${url}: ${answer.body?.message}`);
     return answer.body;
   };
-  const apply = (url: string, body: object) => must("PATCH", `${url}?fieldManager=test&force=true`, body, "application/apply-patch+yaml");
+  const apply = (url: string, body: object) =>
+    must("PATCH", `${url}?fieldManager=test&force=true`, body, "application/apply-patch+yaml");
   const get = (name = "shop"): Promise<LiveSource | null> => find(path(name));
   t.after(async () => {
     const { items = [] } = (await find(`${GROUP}/namespaces/${namespace}/pgeventsources`)) ?? {};
     for (const { metadata } of items as LiveSource[]) {
       await cluster.request("DELETE", path(metadata.name));
-      await cluster.request("PATCH", path(metadata.name), { body: { metadata: { finalizers: null } }, type: "application/merge-patch+json" });
+      await cluster.request("PATCH", path(metadata.name), {
+        body: { metadata: { finalizers: null } },
+        type: "application/merge-patch+json",
+      });
     }
     cluster.close();
   });
@@ -68,7 +93,12 @@ export async function sourcesIn(t: TestEnd, plane: ControlPlane, namespace: stri
     get,
     async writeSecret(data, { name = "shop-db", labels = {} } = {}) {
       const stringData = data;
-      await apply(`/api/v1/namespaces/${namespace}/secrets/${name}`, { apiVersion: "v1", kind: "Secret", metadata: { name, namespace, labels }, stringData });
+      await apply(`/api/v1/namespaces/${namespace}/secrets/${name}`, {
+        apiVersion: "v1",
+        kind: "Secret",
+        metadata: { name, namespace, labels },
+        stringData,
+      });
     },
     apply(spec = {}, name = "shop") {
       const complete = {
@@ -76,7 +106,12 @@ export async function sourcesIn(t: TestEnd, plane: ControlPlane, namespace: stri
         callbacks: [{ name: "orders", http: { uri: "http://127.0.0.1:9/events" } }],
         ...spec,
       };
-      return apply(path(name), { apiVersion: "pgevents.dev/v1alpha1", kind: "PgEventSource", metadata: { name, namespace }, spec: complete });
+      return apply(path(name), {
+        apiVersion: "pgevents.dev/v1alpha1",
+        kind: "PgEventSource",
+        metadata: { name, namespace },
+        spec: complete,
+      });
     },
     async patch(change, name = "shop") {
       await must("PATCH", path(name), change, "application/merge-patch+json");
@@ -90,8 +125,11 @@ export async function sourcesIn(t: TestEnd, plane: ControlPlane, namespace: stri
           const source = await get(name);
           const condition = source?.status?.conditions?.find((one) => one.type === type);
           const fits = condition?.status === status && (reason === undefined || condition.reason === reason);
-          if (fits && condition.observedGeneration === source?.metadata.generation) return condition as Condition;
-          throw new Error(`it is ${JSON.stringify(source?.status?.conditions?.map((one) => `${one.type} ${one.status} ${one.reason} ${one.message}`))}`);
+          if (fits && condition.observedGeneration === source?.metadata.generation)
+            return condition as Condition;
+          throw new Error(
+            `it is ${JSON.stringify(source?.status?.conditions?.map((one) => `${one.type} ${one.status} ${one.reason} ${one.message}`))}`,
+          );
         },
         { what: `${type}=${status} ${reason ?? ""} of ${name}`, timeoutMs },
       );
@@ -101,7 +139,9 @@ export async function sourcesIn(t: TestEnd, plane: ControlPlane, namespace: stri
     },
     deployment: (name = "shop") => find(`/apis/apps/v1/namespaces/${namespace}/deployments/${name}`),
     async events(name = "shop") {
-      const { items } = await find(`/api/v1/namespaces/${namespace}/events?fieldSelector=involvedObject.name=${name},involvedObject.kind=PgEventSource`);
+      const { items } = await find(
+        `/api/v1/namespaces/${namespace}/events?fieldSelector=involvedObject.name=${name},involvedObject.kind=PgEventSource`,
+      );
       return (items as Body[]).map(({ type, reason, message }) => `${type} ${reason}: ${message}`);
     },
   };

@@ -11,13 +11,9 @@ const WEB_ADDRESS = /^https?:\/\/[^\s/?#]+([/?][^\s#]*)?$/;
 const BROKEN_ESCAPE = /%(?![0-9a-fA-F]{2})/;
 
 const uri = withRules(
-  z
-    .string()
-    .min(1)
-    .max(2048)
-    .meta({
-      description: "Absolute http or https address that gets the events by POST. Redirects are not followed.",
-    }),
+  z.string().min(1).max(2048).meta({
+    description: "Absolute http or https address that gets the events by POST. Redirects are not followed.",
+  }),
   [
     {
       cel: `self.matches(r'${WEB_ADDRESS.source}') && isURL(self) && (url(self).getPort() == '' || int(url(self).getPort()) <= 65535)`,
@@ -175,5 +171,3 @@ export const callbackSchema = z.strictObject({
 });
 
 export type CallbackSpec = z.output<typeof callbackSchema>;
-export type HttpSpec = CallbackSpec["http"];
-export type DeliverySpec = CallbackSpec["delivery"];

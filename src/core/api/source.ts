@@ -39,12 +39,9 @@ export const METADATA_RULES: TransitionRule[] = [
   { cel: `self.metadata.name.matches('${DNS_LABEL.source}')`, message: `metadata.name ${NAME_NO_LABEL}` },
 ];
 
-const callbacks = listByKeys(["name"], callbackSchema)
-  .min(1)
-  .max(16)
-  .meta({
-    description: "Where the events go. Each callback has its own checkpoint; one never waits for another.",
-  });
+const callbacks = listByKeys(["name"], callbackSchema).min(1).max(16).meta({
+  description: "Where the events go. Each callback has its own checkpoint; one never waits for another.",
+});
 
 /** The spec as a local manifest may have it: `database` may be left out when the URL is given otherwise. */
 export const specSchema = z

@@ -89,5 +89,3 @@ export const workerSchema = z
       .meta({ description: "How much the worker logs. Default: Info." }),
   })
   .meta({ description: "The Deployment that relays the events." });
-
-export type WorkerSpec = z.output<typeof workerSchema>;

@@ -3,7 +3,7 @@ import { API_VERSION, KIND, type PgEventSource } from "../api/source.ts";
 import { secretReferences } from "./secret-references.ts";
 
 export const MANAGED_BY = "pgevents-operator";
-export const SOURCE_LABEL = "pgevents.dev/source";
+const SOURCE_LABEL = "pgevents.dev/source";
 export const SECRETS_DIRECTORY = "/etc/pg-events/secrets";
 const USER_ID = 65_532;
 

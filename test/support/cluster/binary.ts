@@ -53,7 +53,11 @@ export async function kubeProgram(): Promise<string | null> {
 
 async function build(path: string): Promise<void> {
   const unfinished = `${path}.${process.pid}`;
-  const { code, output } = await run("go", ["build", "-trimpath", "-ldflags", LINKER_FLAGS, "-o", unfinished, "."], SOURCES);
+  const { code, output } = await run(
+    "go",
+    ["build", "-trimpath", "-ldflags", LINKER_FLAGS, "-o", unfinished, "."],
+    SOURCES,
+  );
   if (code !== 0) throw new Error(`go build in test/support/cluster failed:\n${output}`);
   renameSync(unfinished, path);
 }
@@ -77,9 +81,14 @@ function takeLock(lock: string): boolean {
 
 function run(file: string, args: string[], cwd?: string): Promise<{ code: number | null; output: string }> {
   return new Promise((resolve) => {
-    const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, CGO_ENABLED: "0" }, ...(cwd === undefined ? {} : { cwd }) });
+    const child = spawn(file, args, {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, CGO_ENABLED: "0" },
+      ...(cwd === undefined ? {} : { cwd }),
+    });
     let output = "";
-    for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text: string) => (output += text));
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (text: string) => (output += text));
     child.once("error", (error) => resolve({ code: -1, output: error.message }));
     child.once("close", (code) => resolve({ code, output }));
   });

@@ -42,7 +42,14 @@ export async function newLayout(kube: string, directory: string): Promise<Layout
   writeFileSync(join(directory, "sa.key"), privateKey.export({ type: "pkcs1", format: "pem" }), secret);
   writeFileSync(join(directory, "tokens.csv"), `${token},admin,admin,"system:masters"\n`, secret);
   const [etcd, peer, apiPort] = [await freePort(), await freePort(), await freePort()];
-  return { kube, directory, etcdUrl: `http://127.0.0.1:${etcd}`, etcdPeerUrl: `http://127.0.0.1:${peer}`, apiPort, token };
+  return {
+    kube,
+    directory,
+    etcdUrl: `http://127.0.0.1:${etcd}`,
+    etcdPeerUrl: `http://127.0.0.1:${peer}`,
+    apiPort,
+    token,
+  };
 }
 
 export function startEtcd(layout: Layout, guard: Guard): Component {
@@ -82,7 +89,11 @@ export async function startApiServer(layout: Layout, guard: Guard): Promise<Comp
 }
 
 /** Returns when it works: the ServiceAccount `default` is its work. */
-export async function startControllerManager(layout: Layout, guard: Guard, kubeconfig: string): Promise<Component> {
+export async function startControllerManager(
+  layout: Layout,
+  guard: Guard,
+  kubeconfig: string,
+): Promise<Component> {
   const manager = start(layout, guard, "kube-controller-manager", [
     `--kubeconfig=${kubeconfig}`,
     `--service-account-private-key-file=${join(layout.directory, "sa.key")}`,
@@ -92,7 +103,10 @@ export async function startControllerManager(layout: Layout, guard: Guard, kubec
     "--secure-port=0",
     "--controllers=*,-node-lifecycle-controller",
   ]);
-  await until(manager, async () => (await get(layout, "/api/v1/namespaces/default/serviceaccounts/default")) === 200);
+  await until(
+    manager,
+    async () => (await get(layout, "/api/v1/namespaces/default/serviceaccounts/default")) === 200,
+  );
   return manager;
 }
 
@@ -101,20 +115,37 @@ export function certificate(layout: Layout): string {
   return join(layout.directory, "apiserver.crt");
 }
 
-export function writeKubeconfig(path: string, { url, ca, token, namespace }: { url: string; ca: string; token: string; namespace?: string }): void {
+export function writeKubeconfig(
+  path: string,
+  { url, ca, token, namespace }: { url: string; ca: string; token: string; namespace?: string },
+): void {
   const config = {
     apiVersion: "v1",
     kind: "Config",
-    clusters: [{ name: "test", cluster: { server: url, "certificate-authority-data": Buffer.from(ca).toString("base64") } }],
+    clusters: [
+      {
+        name: "test",
+        cluster: { server: url, "certificate-authority-data": Buffer.from(ca).toString("base64") },
+      },
+    ],
     users: [{ name: "test", user: { token } }],
-    contexts: [{ name: "test", context: { cluster: "test", user: "test", ...(namespace === undefined ? {} : { namespace }) } }],
+    contexts: [
+      {
+        name: "test",
+        context: { cluster: "test", user: "test", ...(namespace === undefined ? {} : { namespace }) },
+      },
+    ],
     "current-context": "test",
   };
   writeFileSync(path, stringify(config), { mode: 0o600 });
 }
 
 /** Ends a process and waits for it; SIGKILL when `signal` has not ended it after `patienceMs` milliseconds. */
-export async function end({ process: child }: Component, signal: NodeJS.Signals, patienceMs = 10_000): Promise<void> {
+export async function end(
+  { process: child }: Component,
+  signal: NodeJS.Signals,
+  patienceMs = 10_000,
+): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const exited = once(child, "exit");
   child.kill(signal);
@@ -127,7 +158,11 @@ function start(layout: Layout, guard: Guard, name: string, args: string[]): Comp
   const log = join(layout.directory, `${name}.log`);
   const output = openSync(log, "a");
   // A process group of its own: Ctrl-C in a terminal is for the tests, which then end it.
-  const child = spawn(layout.kube, [name, ...args], { stdio: ["ignore", output, output], detached: true, cwd: layout.directory });
+  const child = spawn(layout.kube, [name, ...args], {
+    stdio: ["ignore", output, output],
+    detached: true,
+    cwd: layout.directory,
+  });
   closeSync(output);
   child.on("error", () => undefined);
   const { pid } = child;
@@ -153,7 +188,12 @@ async function until(component: Component, ready: () => Promise<boolean>): Promi
 function get(layout: Layout, path: string): Promise<number | undefined> {
   if (!existsSync(certificate(layout))) return Promise.resolve(undefined);
   return new Promise((resolve, reject) => {
-    const options = { ca: readFileSync(certificate(layout)), headers: { authorization: `Bearer ${layout.token}` }, agent: false, timeout: 5000 };
+    const options = {
+      ca: readFileSync(certificate(layout)),
+      headers: { authorization: `Bearer ${layout.token}` },
+      agent: false,
+      timeout: 5000,
+    };
     const sent = request(`https://127.0.0.1:${layout.apiPort}${path}`, options, (response) => {
       response.resume();
       resolve(response.statusCode);

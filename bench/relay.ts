@@ -28,8 +28,14 @@ async function drainRow(bench: Bench, receiver: BenchReceiver, perRequest: numbe
   for (let round = 0; round < ROUNDS; round += 1) {
     await bench.client.query("truncate bench restart identity");
     await bench.build(source);
-    await bench.client.query(`${INSERT.replace(/ values .*/, "")} select 1, 2, 'customer name', 'some street 12', 'a@example.com', 'hhhhhhhhhhhhhhhh', 'iiiiiiiiiiii' from generate_series(1, ${BACKLOG})`);
-    bare.push(await rateOf(receiver, () => program("bare-loop.ts", [bench.server.url, receiver.url, String(perRequest)])));
+    await bench.client.query(
+      `${INSERT.replace(/ values .*/, "")} select 1, 2, 'customer name', 'some street 12', 'a@example.com', 'hhhhhhhhhhhhhhhh', 'iiiiiiiiiiii' from generate_series(1, ${BACKLOG})`,
+    );
+    bare.push(
+      await rateOf(receiver, () =>
+        program("bare-loop.ts", [bench.server.url, receiver.url, String(perRequest)]),
+      ),
+    );
     drained.push(await rateOf(receiver, () => worker(bench, source)));
     await bench.remove();
   }
@@ -80,11 +86,29 @@ async function latencyRow(bench: Bench, receiver: BenchReceiver, rate: number): 
 }
 
 function worker(bench: Bench, source: PgEventSource): ChildProcess {
-  const env = { ...process.env, PG_EVENTS_SOURCE: JSON.stringify(source), PG_EVENTS_DATABASE_URL: bench.server.url, PG_EVENTS_OWNER: "manifest:default/bench" };
-  const args = ["worker", "--metrics-address", "127.0.0.1:0", "--probes-address", "127.0.0.1:0", "--log-level", "Warn"];
-  return spawn(process.execPath, [join(import.meta.dirname, "../src/cli.ts"), ...args], { env, stdio: ["ignore", "inherit", "inherit"] });
+  const env = {
+    ...process.env,
+    PG_EVENTS_SOURCE: JSON.stringify(source),
+    PG_EVENTS_DATABASE_URL: bench.server.url,
+    PG_EVENTS_OWNER: "manifest:default/bench",
+  };
+  const args = [
+    "worker",
+    "--metrics-address",
+    "127.0.0.1:0",
+    "--probes-address",
+    "127.0.0.1:0",
+    "--log-level",
+    "Warn",
+  ];
+  return spawn(process.execPath, [join(import.meta.dirname, "../src/cli.ts"), ...args], {
+    env,
+    stdio: ["ignore", "inherit", "inherit"],
+  });
 }
 
 function program(file: string, args: string[]): ChildProcess {
-  return spawn(process.execPath, [join(import.meta.dirname, file), ...args], { stdio: ["ignore", "inherit", "inherit"] });
+  return spawn(process.execPath, [join(import.meta.dirname, file), ...args], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
 }

@@ -20,7 +20,8 @@ const TABLE = `
     id bigint generated always as identity primary key, a integer, b integer, c text, d text, e text,
     f timestamptz default now(), g numeric default 12.5, h text, i text, j boolean default true, k integer)`;
 
-export const INSERT = "insert into bench (a, b, c, d, e, h, i) values (1, 2, 'customer name', 'some street 12', 'a@example.com', 'hhhhhhhhhhhhhhhh', 'iiiiiiiiiiii')";
+export const INSERT =
+  "insert into bench (a, b, c, d, e, h, i) values (1, 2, 'customer name', 'some street 12', 'a@example.com', 'hhhhhhhhhhhhhhhh', 'iiiiiiiiiiii')";
 
 export interface Bench {
   readonly server: EmbeddedPostgres;
@@ -33,7 +34,13 @@ export interface Bench {
 
 export async function startBench(): Promise<Bench> {
   const server = await startEmbeddedPostgres({
-    settings: { shared_buffers: "512MB", max_wal_size: "8GB", checkpoint_timeout: "30min", max_connections: "100", synchronous_commit: "on" },
+    settings: {
+      shared_buffers: "512MB",
+      max_wal_size: "8GB",
+      checkpoint_timeout: "30min",
+      max_connections: "100",
+      synchronous_commit: "on",
+    },
   });
   const client = new pg.Client({ connectionString: server.url });
   await client.connect();
@@ -53,7 +60,11 @@ export async function startBench(): Promise<Bench> {
         "the benchmark's source",
       ),
     build: async ({ spec }) => {
-      await buildCapture(settings, { capture: spec.capture, callbacks: ["bench"], owner: OWNER, version: "bench" }, { mode: "apply" });
+      await buildCapture(
+        settings,
+        { capture: spec.capture, callbacks: ["bench"], owner: OWNER, version: "bench" },
+        { mode: "apply" },
+      );
     },
     remove: async () => {
       await removeCapture(settings, { schemaName: "pgevents", owner: OWNER });
@@ -103,7 +114,9 @@ export function told(numbers: readonly number[], digits = 0): string {
 }
 
 export async function machine(client: pg.Client): Promise<string> {
-  const { rows } = await client.query<{ version: string }>("select current_setting('server_version') as version");
+  const { rows } = await client.query<{ version: string }>(
+    "select current_setting('server_version') as version",
+  );
   const revision = execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8" }).trim();
   return `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB; Node ${process.version}, PostgreSQL ${rows[0]?.version}, pg-events ${revision}`;
 }

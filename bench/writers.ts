@@ -8,7 +8,10 @@ const UPDATE_ROWS = 10_000;
 
 export async function benchWriters(bench: Bench): Promise<string[]> {
   const source = bench.source("http://127.0.0.1:9/");
-  const lines = ["| statement | clients | ratio to no capture | transactions/s without | with |", "|---|---|---|---|---|"];
+  const lines = [
+    "| statement | clients | ratio to no capture | transactions/s without | with |",
+    "|---|---|---|---|---|",
+  ];
   for (const [name, statement] of [
     ["insert", () => INSERT],
     ["update", () => `update bench set a = a + 1 where id = ${1 + Math.floor(Math.random() * UPDATE_ROWS)}`],
@@ -52,13 +55,18 @@ async function benchBulk(bench: Bench): Promise<string[]> {
     }
   }
   const rows = Object.entries(times).map(([name, [plain = [], captured = []]]) => {
-    return `| ${name} | ${told(captured.map((time, index) => time / (plain[index] ?? 1)), 2)} | ${median(plain).toFixed(0)} ms | ${median(captured).toFixed(0)} ms |`;
+    return `| ${name} | ${told(
+      captured.map((time, index) => time / (plain[index] ?? 1)),
+      2,
+    )} | ${median(plain).toFixed(0)} ms | ${median(captured).toFixed(0)} ms |`;
   });
   return ["", "| one statement | time over no capture | without | with |", "|---|---|---|---|", ...rows];
 }
 
 async function refill(bench: Bench): Promise<void> {
-  await bench.client.query(`truncate bench restart identity; ${INSERT.replace(/ values .*/, "")} select 1, 2, 'c', 'd', 'e', 'h', 'i' from generate_series(1, ${UPDATE_ROWS}); analyze bench; checkpoint`);
+  await bench.client.query(
+    `truncate bench restart identity; ${INSERT.replace(/ values .*/, "")} select 1, 2, 'c', 'd', 'e', 'h', 'i' from generate_series(1, ${UPDATE_ROWS}); analyze bench; checkpoint`,
+  );
 }
 
 /** Transactions a second of so many connections, one statement each. */

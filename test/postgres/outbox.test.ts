@@ -1,0 +1,207 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type pg from "pg";
+import { captureNames } from "../../src/core/capture/names.ts";
+import { buildCapture } from "../../src/postgres/build.ts";
+import { CallbackLeases } from "../../src/postgres/callback-lease.ts";
+import { createPool } from "../../src/postgres/connect.ts";
+import { readDeliveryStatus } from "../../src/postgres/delivery-status.ts";
+import { OutboxReader } from "../../src/postgres/outbox.ts";
+import { rotateSegments } from "../../src/postgres/segments.ts";
+import { OutboxCursor } from "../../src/worker/outbox-cursor.ts";
+import { connect, type TestDatabase, type TestEnd, testDatabase } from "../support/postgres.ts";
+
+const NAMES = captureNames("pgevents");
+const START = { ahead: null, aheadId: null };
+
+async function outbox(t: TestEnd): Promise<{ database: TestDatabase; pool: pg.Pool }> {
+  const database = await testDatabase(t, { owner: true });
+  await database.query("create table orders (id integer primary key)");
+  const capture = { schemaName: "pgevents", schemaChanges: "Auto" as const, retentionSeconds: 0 };
+  await buildCapture(
+    database.settings,
+    { capture, callbacks: ["a", "b"], owner: "manifest:default/test", version: "1" },
+    { mode: "apply" },
+  );
+  const pool = createPool(database.settings, "worker", 4);
+  t.after(() => pool.end());
+  return { database, pool };
+}
+
+async function seenOf(database: TestDatabase): Promise<string> {
+  const { rows } = await database.query("select seen::text from pgevents.callback where name = 'a'");
+  return String(rows[0]?.seen);
+}
+
+/** Reads to the end, as a relay does; the ids of the rows in the order they came. */
+async function readAll(cursor: OutboxCursor): Promise<number[]> {
+  const ids: number[] = [];
+  for (
+    let read = await cursor.read();
+    read !== null && (read.rows.length > 0 || !read.complete);
+    read = await cursor.read()
+  ) {
+    ids.push(
+      ...read.rows.map(({ event }) =>
+        Number(event.new === null ? event.key?.slice(1, -1) : JSON.parse(event.new).id),
+      ),
+    );
+  }
+  return ids;
+}
+
+describe("reading the outbox", () => {
+  test("G1 a window that is larger than one read is read in slices, with what committed late, each row once", async (t) => {
+    const { database, pool } = await outbox(t);
+    const cursor = new OutboxCursor(new OutboxReader(pool, NAMES), {
+      seen: await seenOf(database),
+      ...START,
+    });
+    const late = await connect(t, database.url);
+    await late.query("begin; insert into orders values (0)");
+    await database.query("insert into orders select i from generate_series(1, 2500) as i");
+    const first = await readAll(cursor);
+    assert.deepEqual(
+      first,
+      Array.from({ length: 2500 }, (_, index) => index + 1),
+    );
+    await database.query("insert into orders select i from generate_series(3001, 4500) as i");
+    await late.query("commit");
+    const second = await readAll(cursor);
+    assert.equal(second[0], 0, "the late row has the lowest id");
+    assert.deepEqual(
+      second.slice(1),
+      Array.from({ length: 1500 }, (_, index) => index + 3001),
+    );
+  });
+
+  test("a window that was read half goes on where it was, and takes in nothing newer", async (t) => {
+    const { database, pool } = await outbox(t);
+    const seen = await seenOf(database);
+    const reader = new OutboxReader(pool, NAMES);
+    await database.query("insert into orders select i from generate_series(1, 3000) as i");
+    const { snapshot, rows, complete } = await reader.readFresh(seen);
+    assert.deepEqual([rows.length, complete], [1000, false]);
+    await database.query("insert into orders values (9999)");
+    const position = { seen, ahead: snapshot, aheadId: rows[499]?.event.id ?? "" };
+    const cursor = new OutboxCursor(reader, position);
+    const ids = await readAll(cursor);
+    assert.deepEqual(ids, [...Array.from({ length: 2500 }, (_, index) => index + 501), 9999]);
+  });
+
+  test("a prepared transaction is read after COMMIT PREPARED", async (t) => {
+    const { database, pool } = await outbox(t);
+    const cursor = new OutboxCursor(new OutboxReader(pool, NAMES), {
+      seen: await seenOf(database),
+      ...START,
+    });
+    await database.query("begin; insert into orders values (1)");
+    await database.query(`prepare transaction '${database.name}'`);
+    await database.query("insert into orders values (2)");
+    assert.deepEqual(await readAll(cursor), [2]);
+    await database.query(`commit prepared '${database.name}'`);
+    assert.deepEqual(await readAll(cursor), [1]);
+  });
+
+  test("a read for a few new rows uses the index on xid, however many rows are retained", async (t) => {
+    const { database } = await outbox(t);
+    await database.query("insert into orders select i from generate_series(1, 20000) as i");
+    const { rows } = await database.query("select pg_current_snapshot()::text as seen");
+    await database.query("insert into orders values (0)");
+    const scanned = async () => {
+      const { rows: counts } = await database.query(
+        "select coalesce(sum(seq_tup_read), 0)::integer as read from pg_stat_xact_user_tables where schemaname = 'pgevents' and relname like 'outbox%'",
+      );
+      return Number(counts[0]?.read);
+    };
+    await database.query("begin");
+    const { rows: fresh } = await database.query("select id from pgevents.read_fresh($1, 100, 1000)", [
+      rows[0]?.seen,
+    ]);
+    assert.equal(fresh.length, 1);
+    assert.equal(await scanned(), 0, "no sequential scan");
+    await database.query("commit");
+  });
+});
+
+describe("leases", () => {
+  test("G5 a lease has one holder; an older term writes nothing; a holder whose session is gone is replaced at once", async (t) => {
+    const { database, pool } = await outbox(t);
+    const leases = new CallbackLeases(pool, NAMES);
+    const session = await connect(t, database.url);
+    const { rows } = await session.query<{ pid: number; started: string }>(
+      "select pid, backend_start::text as started from pg_stat_activity where pid = pg_backend_pid()",
+    );
+    const alive = { pid: rows[0]?.pid ?? 0, startedAt: rows[0]?.started ?? "" };
+    const one = { id: "one", session: alive, leaseSeconds: 60 };
+    const two = { id: "two", session: null, leaseSeconds: 60 };
+    const [first] = await leases.acquire(["a"], one);
+    assert.ok(first !== undefined);
+    assert.deepEqual(await leases.acquire(["a"], two), []);
+    await session.end();
+    const position = { ...first.position, ahead: null, aheadId: null };
+    let second = (await leases.acquire(["a"], two))[0];
+    while (second === undefined) second = (await leases.acquire(["a"], two))[0]; // the server notices the end of the session
+    assert.equal(Number(second.term), Number(first.term) + 1);
+    assert.equal(await leases.checkpoint("a", first.term, { ...position, seen: "999999:999999:" }), false);
+    assert.deepEqual(await leases.renew([{ callback: "a", term: first.term }], one), []);
+    assert.equal(await leases.checkpoint("a", second.term, position), true);
+    await leases.release("a", second.term);
+    assert.equal((await leases.acquire(["a"], one)).length, 1);
+  });
+});
+
+describe("segments", () => {
+  test("a segment is emptied once every callback has its rows, not before; writers go on elsewhere", async (t) => {
+    const { database, pool } = await outbox(t);
+    await database.query("insert into orders values (1)");
+    await database.query(
+      "update pgevents.segment set opened_at = now() - interval '1 hour' where number = 0",
+    );
+    assert.deepEqual(await rotateSegments(pool, NAMES, 0), { opened: 1, emptied: [] });
+    await database.query("insert into orders values (2)");
+    const where = async () =>
+      (
+        await database.query(
+          "select tableoid::regclass::text as segment, key from pgevents.outbox order by id",
+        )
+      ).rows;
+    assert.deepEqual(await where(), [
+      { segment: "pgevents.outbox_0", key: "[1]" },
+      { segment: "pgevents.outbox_1", key: "[2]" },
+    ]);
+    assert.deepEqual(await rotateSegments(pool, NAMES, 0), { opened: null, emptied: [] });
+    await database.query("update pgevents.callback set seen = pg_current_snapshot() where name = 'a'");
+    assert.deepEqual((await rotateSegments(pool, NAMES, 0)).emptied, [], "callback b has not got it");
+    await database.query("update pgevents.callback set seen = pg_current_snapshot() where name = 'b'");
+    assert.deepEqual((await rotateSegments(pool, NAMES, 3600)).emptied, [], "the retention is not over");
+    const writer = await connect(t, database.url);
+    await writer.query("begin; insert into orders values (3)");
+    assert.deepEqual((await rotateSegments(pool, NAMES, 0)).emptied, [0]);
+    await writer.query("commit");
+    assert.deepEqual(
+      (await where()).map(({ key }) => key),
+      ["[2]", "[3]"],
+    );
+  });
+});
+
+describe("delivery status", () => {
+  test("counts what a callback has before it, and its dead letters", async (t) => {
+    const { database, pool } = await outbox(t);
+    await database.query("insert into orders values (1), (2), (3)");
+    const [status] = await readDeliveryStatus(pool, NAMES, ["a"]);
+    assert.deepEqual(
+      [status?.pending, status?.deadLetters, status?.held, status?.state],
+      [3, 0, false, "Waiting"],
+    );
+    await database.query(
+      "update pgevents.callback set ahead = pg_current_snapshot(), ahead_id = (select min(id) from pgevents.outbox) where name = 'a'",
+    );
+    assert.equal((await readDeliveryStatus(pool, NAMES, ["a"]))[0]?.pending, 2);
+    await database.query(
+      "update pgevents.callback set seen = pg_current_snapshot(), ahead = null, ahead_id = null where name = 'a'",
+    );
+    assert.equal((await readDeliveryStatus(pool, NAMES, ["a"]))[0]?.pending, 0);
+  });
+});

@@ -73,7 +73,7 @@ test("a Deployment's pod runs as a process: ready, restarted, with its Secret, t
   const restarts = ["get", "pod", pod.name, "-n", namespace, "-o", "jsonpath={.status.containerStatuses[0].restartCount}{.status.containerStatuses[0].ready}"];
   await eventually(async () => (await kubectl(plane, restarts)) === "1true");
 
-  await kubectl(plane, ["delete", "deployment", "program", "-n", namespace, "--cascade=foreground"]);
+  await kubectl(plane, ["delete", "deployment", "program", "-n", namespace, "--cascade=foreground", "--timeout=30s"]);
   await eventually(() => kubelet.pods().length === 0);
   assert.match(pod.output, /told to end/);
 });

@@ -197,7 +197,7 @@ function follow(host: Host, entry: Entry, child: ChildProcess): void {
 
 /** SIGTERM, the grace period, SIGKILL; the pod goes when the process is gone. */
 async function terminate(host: Host, entry: Entry): Promise<void> {
-  const { name, uid, deletionGracePeriodSeconds } = entry.pod.metadata;
+  const { name, deletionGracePeriodSeconds } = entry.pod.metadata;
   if (runs(entry)) {
     if (entry.killAt === null) {
       entry.killAt = Date.now() + (deletionGracePeriodSeconds ?? 30) * 1000;
@@ -206,7 +206,7 @@ async function terminate(host: Host, entry: Entry): Promise<void> {
     entry.ready = await probe(entry);
     return report(host, entry);
   }
-  await host.cluster.request("DELETE", path(host, name), { body: { gracePeriodSeconds: 0, preconditions: { uid } } });
+  await remove(host, name);
 }
 
 async function forget(host: Host, uid: string, entry: Entry): Promise<void> {
@@ -218,12 +218,17 @@ async function forget(host: Host, uid: string, entry: Entry): Promise<void> {
 async function leave(host: Host): Promise<void> {
   for (const [uid, entry] of host.entries) {
     await forget(host, uid, entry);
-    await host.cluster.request("DELETE", path(host, entry.pod.metadata.name), { body: { gracePeriodSeconds: 0, preconditions: { uid } } }).catch(() => undefined);
+    await remove(host, entry.pod.metadata.name).catch(() => undefined);
   }
   await host.cluster.request("DELETE", `/api/v1/nodes/${host.nodeName}`).catch(() => undefined);
   host.cluster.close();
   host.guard.release();
   rmSync(host.root, { recursive: true, force: true });
+}
+
+/** A pod's name cannot be another's before it is gone, so no precondition is needed. */
+async function remove(host: Host, name: string): Promise<void> {
+  await host.cluster.request("DELETE", `${path(host, name)}?gracePeriodSeconds=0`);
 }
 
 async function kill(entry: Entry): Promise<void> {

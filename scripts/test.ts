@@ -5,6 +5,7 @@
  *   node scripts/test.ts                           all suites
  *   node scripts/test.ts core postgres             suites
  *   node scripts/test.ts test/core/a.test.ts       files
+ *   node scripts/test.ts --only-matching G1        tests whose name matches, of all suites or of those named
  *
  * The last line is `N passed, N failed, N skipped`. Exit code 1 when a test failed, or when none ran.
  */
@@ -13,6 +14,7 @@ import { dirname, join, relative, resolve } from "node:path";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
 import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
 
 const ROOT = join(import.meta.dirname, "..");
 const TEST_TIMEOUT_MS = 120_000;
@@ -47,9 +49,14 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal
 
 const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
 try {
-  const chosen = chosenFiles(process.argv.slice(2));
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { "only-matching": { type: "string" } },
+  });
+  const chosen = chosenFiles(positionals);
   await startServers(Object.keys(chosen));
-  for (const [suite, files] of Object.entries(chosen)) await runSuite(suite, files, counts);
+  for (const [suite, files] of Object.entries(chosen))
+    await runSuite(suite, files, values["only-matching"], counts);
 } catch (error) {
   counts.failed += 1;
   console.error(error instanceof Error ? error.message : error);
@@ -118,7 +125,12 @@ async function startControlPlane(): Promise<void> {
 }
 
 /** Prints a suite's report while it runs, and adds up its tests (not the `describe` blocks around them). */
-async function runSuite(suite: string, files: string[], sum: Counts): Promise<void> {
+async function runSuite(
+  suite: string,
+  files: string[],
+  namePattern: string | undefined,
+  sum: Counts,
+): Promise<void> {
   if (interrupted.signal.aborted) return;
   console.log(`\n${suite}`);
   const events = run({
@@ -126,11 +138,13 @@ async function runSuite(suite: string, files: string[], sum: Counts): Promise<vo
     isolation: "process",
     concurrency: SUITES[suite]?.concurrency ?? 1,
     timeout: TEST_TIMEOUT_MS,
+    ...(namePattern === undefined ? {} : { testNamePatterns: [new RegExp(namePattern)] }),
     signal: interrupted.signal,
     cwd: ROOT,
   });
   events.on("test:pass", (event) => {
-    if (event.details.type === "suite") return;
+    // A file without a test that ran is reported as one that passed.
+    if (event.details.type === "suite" || files.includes(event.name)) return;
     if (event.skip !== undefined || event.todo !== undefined) sum.skipped += 1;
     else sum.passed += 1;
   });

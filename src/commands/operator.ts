@@ -2,10 +2,12 @@ import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { PgEventsError } from "../core/errors.ts";
-import { KubernetesClient, loadKubeConfig } from "../kubernetes/client.ts";
+import { type KubeConfig, KubernetesClient, loadKubeConfig } from "../kubernetes/client.ts";
 import { LeaderElection } from "../kubernetes/leader-election.ts";
 import { Controller } from "../operator/controller.ts";
 import { OperatorMetrics } from "../operator/metrics.ts";
+import { observeProcess } from "../operator/process-metrics.ts";
+import { parseAddress } from "../runtime/http-server.ts";
 import { createLogger, LOG_LEVELS, type LogLevel } from "../runtime/log.ts";
 import { createRegistry, eventLoopCheck, serveMetrics, serveProbes } from "../runtime/observability.ts";
 import { shutdownSignal } from "../runtime/shutdown.ts";
@@ -13,6 +15,7 @@ import { VERSION } from "../version.ts";
 
 /** Milliseconds that reconciles under way have after SIGTERM. */
 const STOP_GRACE_MS = 10_000;
+const NAMESPACE = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
 interface OperatorFlags {
   readonly namespaces: string[];
@@ -81,8 +84,14 @@ export function operatorCommand(): Command {
         .argParser(seconds)
         .default(2),
     )
-    .addOption(option("--metrics-address <address>", "where /metrics is served").default(":9090"))
-    .addOption(option("--probes-address <address>", "where /livez and /readyz are served").default(":8081"))
+    .addOption(
+      option("--metrics-address <address>", "where /metrics is served").argParser(address).default(":9090"),
+    )
+    .addOption(
+      option("--probes-address <address>", "where /livez and /readyz are served")
+        .argParser(address)
+        .default(":8081"),
+    )
     .addOption(
       option("--max-concurrent-reconciles <number>", "sources, and so database connections, at once")
         .argParser(seconds)
@@ -107,24 +116,24 @@ export function operatorCommand(): Command {
         .default("Info"),
     )
     .addOption(option("--kubeconfig <file>", "instead of KUBECONFIG or the pod's service account"))
-    .action(run);
+    .action((flags: OperatorFlags, command: Command) => run(flags, command));
 }
 
-async function run(flags: OperatorFlags): Promise<void> {
+async function run(flags: OperatorFlags, command: Command): Promise<void> {
   if (
     flags.renewDeadlineSeconds >= flags.leaseDurationSeconds ||
     flags.retryPeriodSeconds >= flags.renewDeadlineSeconds
   ) {
-    throw new PgEventsError(
-      "PGE_FLAG_INVALID",
-      "--retry-period-seconds must be less than --renew-deadline-seconds, and that less than --lease-duration-seconds.",
+    command.error(
+      "error: --retry-period-seconds must be less than --renew-deadline-seconds, and that less than --lease-duration-seconds.",
     );
   }
+  configOf(flags.kubeconfig); // a wrong file ends the program with a message, before it serves anything
   const log = createLogger(flags.logLevel, { component: "operator" });
   const registry = createRegistry(VERSION);
   const metrics = new OperatorMetrics(registry);
   const client = new KubernetesClient(
-    () => loadKubeConfig(flags.kubeconfig),
+    () => configOf(flags.kubeconfig),
     (report) => metrics.requested(report),
   );
   const instance = `${hostname()}_${randomUUID()}`;
@@ -142,6 +151,7 @@ async function run(flags: OperatorFlags): Promise<void> {
     namespace: flags.leaderElectionNamespace,
     name: flags.leaderElectionId,
     identity: instance,
+    onFailure: (error) => log.warn({ error: error.message }, "lease not reached, trying again"),
     onElected: (epoch) => {
       log.info({ epoch }, "leading");
       controller.lead(epoch);
@@ -151,14 +161,17 @@ async function run(flags: OperatorFlags): Promise<void> {
       process.exit(1); // at once: a successor may be at work already
     },
   });
+  observeProcess(registry, controller.readings());
   const servers = [
     await serveMetrics(flags.metricsAddress, registry),
     await serveProbes(flags.probesAddress, {
       live: {
         "event loop": eventLoopCheck(),
+        lease: () => (election.isLeader && !election.holdsSafely ? "not renewed in time" : null),
         watches: () => (controller.stale ? "no sign of life from the API server for 10 minutes" : null),
       },
       ready: {
+        lease: () => (election.reached ? null : "the Lease was never read or written"),
         watches: () => (controller.synced ? null : "first lists are not complete"),
         running: () => (stop.aborted ? "shutting down" : null),
       },
@@ -185,11 +198,45 @@ async function run(flags: OperatorFlags): Promise<void> {
   log.info({}, "operator stopped");
 }
 
+/** @throws PgEventsError PGE_KUBECONFIG_INVALID */
+function configOf(file: string | undefined): KubeConfig {
+  try {
+    const config = loadKubeConfig(file);
+    if (config.getCurrentCluster() !== null) return config;
+  } catch (error) {
+    throw kubeconfigInvalid(file, (error as Error).message);
+  }
+  throw kubeconfigInvalid(file, "it has no current cluster");
+}
+
+function kubeconfigInvalid(file: string | undefined, problem: string): PgEventsError {
+  return new PgEventsError(
+    "PGE_KUBECONFIG_INVALID",
+    `${file ?? "The Kubernetes configuration"}: ${problem}.`,
+    {
+      remedy: "Set --kubeconfig or KUBECONFIG, or run in a pod with a service account.",
+    },
+  );
+}
+
 function list(text: string): string[] {
-  return text
+  const names = text
     .split(",")
     .map((part) => part.trim())
     .filter((part) => part !== "");
+  const wrong = names.find((name) => !NAMESPACE.test(name));
+  if (wrong !== undefined)
+    throw new InvalidArgumentError(`${JSON.stringify(wrong)} is not the name of a namespace.`);
+  return [...new Set(names)];
+}
+
+function address(text: string): string {
+  try {
+    parseAddress(text, "It");
+    return text;
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
 }
 
 function seconds(text: string): number {

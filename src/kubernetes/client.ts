@@ -17,6 +17,10 @@ const REQUEST_TIMEOUT_MS = 15_000;
 /** Attempts of a request that changes nothing when it is repeated. */
 const ATTEMPTS = 4;
 const RETRY_BASE_MS = 200;
+/** The API server itself ends a connection after 90 s without use. */
+const IDLE_CONNECTION_MS = 60_000;
+
+export type { KubeConfig };
 
 export interface KubernetesObject {
   readonly apiVersion?: string;
@@ -53,6 +57,8 @@ export interface CallOptions {
   readonly body?: unknown;
   readonly contentType?: string;
   readonly signal?: AbortSignal | undefined;
+  /** Does not wait for its turn under the limit on requests: for what must not be late. */
+  readonly urgent?: boolean;
 }
 
 export type Verb = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
@@ -142,7 +148,7 @@ export class KubernetesClient {
   }
 
   async #once<T>(verb: Verb, path: string, options: CallOptions): Promise<T> {
-    const waitMs = this.#bucket.take();
+    const waitMs = options.urgent === true ? 0 : this.#bucket.take();
     if (waitMs > 0) await sleep(waitMs, undefined, { signal: options.signal });
     const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     const signal = options.signal === undefined ? timeout : AbortSignal.any([timeout, options.signal]);
@@ -198,10 +204,12 @@ export class KubernetesClient {
     );
     if (this.#agent?.key !== fingerprint) {
       const defined = Object.fromEntries(Object.entries(tls).filter(([, value]) => value !== undefined));
+      void this.#agent?.agent.close(); // what is under way on the old connections may end
       this.#agent = {
         key: fingerprint,
         agent: new Agent({
           connect: { ...defined, timeout: 10_000, keepAlive: true, keepAliveInitialDelay: 30_000 },
+          keepAliveTimeout: IDLE_CONNECTION_MS,
           allowH2: false,
         }),
       };

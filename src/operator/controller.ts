@@ -4,14 +4,16 @@
  */
 import type { PgEventSource } from "../core/api/source.ts";
 import { MANAGED_BY } from "../core/reconcile/worker-deployment.ts";
+import type { KubernetesApiError } from "../kubernetes/api-error.ts";
 import type { KubernetesClient, KubernetesObject } from "../kubernetes/client.ts";
 import { EventRecorder } from "../kubernetes/event-recorder.ts";
 import type { LeaderElection } from "../kubernetes/leader-election.ts";
-import { ListWatch } from "../kubernetes/list-watch.ts";
+import { ListWatch, type ListWatchReport } from "../kubernetes/list-watch.ts";
 import { collectionPath } from "../kubernetes/paths.ts";
 import { WorkQueue } from "../kubernetes/work-queue.ts";
 import type { Logger } from "../runtime/log.ts";
 import type { OperatorMetrics } from "./metrics.ts";
+import type { Readings } from "./process-metrics.ts";
 import { AUTHENTICATION_RETRY_MS, DatabaseUnavailable, reconcile } from "./reconcile.ts";
 import { DEPLOYMENTS_API, type OperatorOptions, SOURCES_API, type World } from "./world.ts";
 
@@ -39,8 +41,11 @@ export class Controller {
   readonly #world: World;
   /** Spec generation and annotations as last queued, to tell a user's change from our own status writes. */
   readonly #queued = new Map<string, string>();
+  /** When each reconcile under way began. */
+  readonly #running = new Map<string, number>();
   #epoch = 0;
   #leading = false;
+  #ending = false;
 
   constructor(
     client: KubernetesClient,
@@ -59,7 +64,7 @@ export class Controller {
             client,
             path: collectionPath(api, namespace, plural),
             onChange,
-            onReport: (report) => metrics.listWatch(plural, report),
+            onReport: (report) => this.#reported(plural, namespace, report),
             onMissed: (count) => metrics.missed(plural, count),
             ...(labelSelector === undefined ? {} : { labelSelector }),
           }),
@@ -86,9 +91,22 @@ export class Controller {
       options,
       source: (key) => find(this.#sources, key),
       deployment: (key) => find(this.#deployments, key),
+      remember: (before, written) => {
+        for (const watch of this.#sources) watch.update(before, written);
+      },
+      applied: new Map(),
       epoch: () => this.#epoch,
       mayWrite: () => election().holdsSafely,
     };
+  }
+
+  /** For the metrics. */
+  readings(): Readings {
+    const copies = () => [
+      ...this.#sources.map((watch) => copyOf("pgeventsources", watch)),
+      ...this.#deployments.map((watch) => copyOf("deployments", watch)),
+    ];
+    return { copies, reconcilesSinceMs: () => [...this.#running.values()] };
   }
 
   /** Every copy is complete. */
@@ -106,6 +124,9 @@ export class Controller {
 
   /** Keeps the copies until the signal. */
   async watch(signal: AbortSignal): Promise<void> {
+    signal.addEventListener("abort", () => {
+      this.#ending = true;
+    });
     await Promise.all([...this.#sources, ...this.#deployments].map((watch) => watch.run(signal)));
   }
 
@@ -124,6 +145,18 @@ export class Controller {
     await this.#queue.stop();
     clearTimeout(timer);
     this.#metrics.leader.set(0);
+  }
+
+  #reported(resource: string, namespace: string | null, report: ListWatchReport): void {
+    this.#metrics.listWatch(resource, report);
+    const { failed, operation, error } = report;
+    if (!failed) return;
+    const { message, status } = error as KubernetesApiError;
+    if (this.#ending || status === 410) return; // 410: the watch's version is too old, and a list follows
+    this.#log.warn(
+      { resource, namespace, operation, error: message },
+      "API server not reached, trying again",
+    );
   }
 
   /** A user's change goes before what comes from resyncs; our own status writes are no change at all. */
@@ -149,7 +182,9 @@ export class Controller {
 
   async #handle(key: string): Promise<number | null> {
     const startedMs = performance.now();
-    const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(RECONCILE_TIMEOUT_MS)]);
+    this.#running.set(key, startedMs);
+    const timeout = AbortSignal.timeout(RECONCILE_TIMEOUT_MS);
+    const signal = AbortSignal.any([this.#stopped.signal, timeout]);
     try {
       const againMs = await reconcile(this.#world, key, signal);
       this.#metrics.reconciles.inc({
@@ -158,9 +193,11 @@ export class Controller {
       });
       return againMs;
     } catch (error) {
+      if (timeout.aborted) this.#metrics.reconcileTimeouts.inc();
       this.#metrics.reconciles.inc({ controller: CONTROLLER, result: "error" });
       throw error;
     } finally {
+      this.#running.delete(key);
       this.#metrics.reconcileSeconds.observe(
         { controller: CONTROLLER },
         (performance.now() - startedMs) / 1000,
@@ -180,6 +217,10 @@ export class Controller {
     const refused = error instanceof DatabaseUnavailable && error.reason === "AuthenticationFailed";
     return refused ? AUTHENTICATION_RETRY_MS : null;
   }
+}
+
+function copyOf(resource: string, { synced, lastActivityMs }: ListWatch<KubernetesObject>) {
+  return { resource, synced, lastActivityMs };
 }
 
 function find(

@@ -4,6 +4,8 @@
  */
 import type { PgEventSource } from "../core/api/source.ts";
 import { describeError, PgEventsError } from "../core/errors.ts";
+import { assessBlocked } from "../core/reconcile/assess.ts";
+import { nextCleanupMs } from "../core/reconcile/schedule.ts";
 import { captureOwner } from "../core/reconcile/worker-deployment.ts";
 import { databaseFromSecret } from "../core/settings/database.ts";
 import { isConflict, isNotFound } from "../kubernetes/api-error.ts";
@@ -11,6 +13,7 @@ import type { KubernetesObject } from "../kubernetes/client.ts";
 import { objectPath } from "../kubernetes/paths.ts";
 import { removeCapture } from "../postgres/removal.ts";
 import { resolveSecrets } from "./secrets.ts";
+import { now, type Source, writeStatus } from "./status.ts";
 import {
   assertMayWrite,
   DEPLOYMENTS_API,
@@ -32,15 +35,19 @@ export async function addFinalizer(
   await applyFinalizers(world, object, [FINALIZER], signal);
 }
 
-/** @throws when capture cannot be removed yet: to be tried again */
+/**
+ * Removes what was built, then lets go of the source.
+ * @returns milliseconds until the next attempt when that is not possible yet, else null
+ */
 export async function finalize(
   world: World,
-  object: KubernetesObject,
+  object: Source,
   source: PgEventSource | null,
   signal: AbortSignal,
-): Promise<void> {
-  if (!object.metadata.finalizers?.includes(FINALIZER)) return;
+): Promise<number | null> {
+  if (!object.metadata.finalizers?.includes(FINALIZER)) return null;
   const result = source === null ? "orphaned" : await cleanUp(world, object, source, signal);
+  if (typeof result === "number") return result;
   world.metrics.cleanups.inc({ result });
   if (result === "orphaned") {
     const message = "Capture may be left in the database; docs/operations.md says how to remove it by hand.";
@@ -50,14 +57,15 @@ export async function finalize(
   await applyFinalizers(world, object, [], signal).catch((error: unknown) => {
     if (!isNotFound(error) && !isConflict(error)) throw error; // it went before us: our copy was old
   });
+  return null;
 }
 
 async function cleanUp(
   world: World,
-  object: KubernetesObject,
+  object: Source,
   source: PgEventSource,
   signal: AbortSignal,
-): Promise<"cleaned" | "retained" | "orphaned"> {
+): Promise<"cleaned" | "retained" | "orphaned" | number> {
   await deleteWorker(world, object, signal);
   if (source.spec.deletionPolicy === "Retain") return "retained";
   try {
@@ -76,11 +84,13 @@ async function cleanUp(
     return "cleaned";
   } catch (error) {
     if (error instanceof PgEventsError && error.code === "PGE_OWNERSHIP_CONFLICT") return "cleaned"; // never was ours
-    const deadlineMs =
-      Date.parse(object.metadata.deletionTimestamp ?? "") + source.spec.deletionDeadlineSeconds * 1000;
-    if (Date.now() >= deadlineMs) return "orphaned";
-    tell(world, object, { type: "Warning", reason: "CleanupBlocked", message: describeError(error) });
-    throw error;
+    if (!(error instanceof PgEventsError) || signal.aborted) throw error;
+    const { deletionTimestamp, generation = 0 } = object.metadata;
+    const againMs = nextCleanupMs(deletionTimestamp, source.spec.deletionDeadlineSeconds, Date.now());
+    if (againMs === 0) return "orphaned";
+    const message = describeError(error);
+    await writeStatus(world, object, assessBlocked(generation, message, object.status, now()), signal);
+    return againMs;
   }
 }
 

@@ -14,10 +14,13 @@ export class OperatorMetrics {
   readonly reconciles: Counter;
   readonly reconcileErrors: Counter;
   readonly reconcileSeconds: Histogram;
+  readonly reconcileTimeouts: Counter;
   readonly builds: Counter;
+  readonly buildSeconds: Histogram;
   readonly cleanups: Counter;
   readonly #requests: Counter;
   readonly #condition: Gauge;
+  readonly #suspended: Gauge;
   readonly #lists: Counter;
   readonly #watches: Counter;
   readonly #failedLists: Counter;
@@ -46,10 +49,17 @@ export class OperatorMetrics {
     this.reconcileSeconds = histogram("pgevents_reconcile_duration_seconds", "Time of one reconcile.", [
       "controller",
     ]);
+    this.reconcileTimeouts = counter("pgevents_reconcile_timeouts_total", "Reconciles that were cut off.");
     this.builds = counter("pgevents_builds_total", "Builds that changed a database or failed.", [
       ...SOURCE_LABELS,
+      "trigger",
       "result",
     ]);
+    this.buildSeconds = histogram(
+      "pgevents_build_duration_seconds",
+      "Time of a build that changed something.",
+    );
+    this.#suspended = gauge("pgevents_source_suspended", "1 while the source is suspended.", SOURCE_LABELS);
     this.cleanups = counter("pgevents_cleanups_total", "Deleted sources: cleaned, retained or orphaned.", [
       "result",
     ]);
@@ -107,6 +117,10 @@ export class OperatorMetrics {
     if (measure.workedSeconds !== undefined) this.#workSeconds.observe(QUEUE, measure.workedSeconds);
   }
 
+  suspended(namespace: string, source: string, suspended: boolean): void {
+    this.#suspended.set({ source_namespace: namespace, source }, suspended ? 1 : 0);
+  }
+
   conditions(namespace: string, source: string, status: PgEventSourceStatus): void {
     for (const { type, status: value } of status.conditions ?? []) {
       for (const one of ["True", "False", "Unknown"]) {
@@ -124,7 +138,11 @@ export class OperatorMetrics {
       for (const status of ["True", "False", "Unknown"])
         this.#condition.remove({ source_namespace: namespace, source, type, status });
     }
-    for (const result of ["changed", "failed"])
-      this.builds.remove({ source_namespace: namespace, source, result });
+    this.#suspended.remove({ source_namespace: namespace, source });
+    for (const trigger of ["spec", "schema", "upgrade"]) {
+      for (const result of ["changed", "failed"]) {
+        this.builds.remove({ source_namespace: namespace, source, trigger, result });
+      }
+    }
   }
 }

@@ -1,14 +1,23 @@
 /** Keeps the worker Deployment of a source as it has to be. */
 import type { PgEventSource } from "../core/api/source.ts";
+import { digest } from "../core/capture/fingerprint.ts";
 import type { ObservedDeployment, Problem } from "../core/reconcile/assess.ts";
 import { matches } from "../core/reconcile/matches.ts";
-import { workerDeployment } from "../core/reconcile/worker-deployment.ts";
+import { SECRETS_HASH, workerDeployment } from "../core/reconcile/worker-deployment.ts";
 import { isNotFound, KubernetesApiError } from "../kubernetes/api-error.ts";
 import type { KubernetesObject } from "../kubernetes/client.ts";
 import { objectPath } from "../kubernetes/paths.ts";
 import { assertMayWrite, DEPLOYMENTS_API, FIELD_MANAGER, tell, type World } from "./world.ts";
 
-type Deployment = KubernetesObject & ObservedDeployment;
+type Deployment = KubernetesObject &
+  ObservedDeployment & {
+    readonly spec?: {
+      readonly template?: { readonly metadata?: { readonly annotations?: Record<string, string> } };
+    };
+  };
+
+/** Characters of the API server's answer that go into a message. */
+const MAX_REFUSAL = 500;
 
 /** Applies the Deployment if it is not there or differs; leaves alone what belongs to somebody else. */
 export async function ensureWorker(
@@ -33,25 +42,48 @@ export async function ensureWorker(
   }
   const { workerImage: image, imagePullPolicy, version } = world.options;
   const wanted = workerDeployment(source, { image, imagePullPolicy, version, secretsHash });
-  if (live !== null && matches(wanted, live)) return live;
+  const key = `${namespace}/${name}`;
+  const intent = digest(JSON.stringify(wanted));
+  // What we wanted once and want no longer is only taken away by applying again.
+  if (live !== null && world.applied.get(key) === intent && matches(wanted, live)) return live;
   assertMayWrite(world);
   try {
     const applied = await world.client.apply<Deployment>(path, wanted, FIELD_MANAGER, { signal });
-    const reason = live === null ? "DeploymentCreated" : "DeploymentUpdated";
-    tell(world, object, {
-      type: "Normal",
-      reason,
-      message: `Worker Deployment ${name} was ${live === null ? "created" : "updated"}.`,
-    });
+    world.applied.set(key, intent);
+    tellOfChange(world, object, live, applied);
     return applied;
   } catch (error) {
     if (!(error instanceof KubernetesApiError) || ![400, 403, 422].includes(error.status)) throw error;
     return {
       ok: false,
       reason: "DeploymentFailed",
-      message: `The API server refused Deployment ${name}: ${error.reason}.`,
+      message: `The API server refused Deployment ${name}: ${error.message.slice(0, MAX_REFUSAL)}`,
     };
   }
+}
+
+/** Applying what is there already changes nothing, and then there is nothing to tell. */
+function tellOfChange(
+  world: World,
+  object: KubernetesObject,
+  live: Deployment | null,
+  applied: Deployment,
+): void {
+  const { name, generation, uid } = applied.metadata;
+  const event = (reason: string, message: string) => tell(world, object, { type: "Normal", reason, message });
+  if (live === null || live.metadata.uid !== uid) {
+    event("DeploymentCreated", `Worker Deployment ${name} was created.`);
+  } else if (live.metadata.generation === generation) {
+    return;
+  } else if (secretsHashOf(live) !== secretsHashOf(applied)) {
+    event("SecretRotated", "Workers are replaced, as a Secret has changed.");
+  } else {
+    event("DeploymentUpdated", `Worker Deployment ${name} was updated.`);
+  }
+}
+
+function secretsHashOf(deployment: Deployment): string | undefined {
+  return deployment.spec?.template?.metadata?.annotations?.[SECRETS_HASH];
 }
 
 /** The copy, or a look at the server: a Deployment that lost its label is not among the copies. */

@@ -1,4 +1,5 @@
 /** What a reconcile works with: the API server, the copies of objects, and how this operator is set. */
+import { API_VERSION, KIND } from "../core/api/source.ts";
 import type { KubernetesClient, KubernetesObject } from "../kubernetes/client.ts";
 import type { EventRecorder, RecordedEvent } from "../kubernetes/event-recorder.ts";
 import type { Logger } from "../runtime/log.ts";
@@ -28,6 +29,10 @@ export interface World {
   /** The copies kept by list and watch, by `namespace/name`. */
   readonly source: (key: string) => KubernetesObject | undefined;
   readonly deployment: (key: string) => KubernetesObject | undefined;
+  /** Puts what a write gave back in place of the copy it was based on, unless that has moved on. */
+  readonly remember: (before: KubernetesObject, written: KubernetesObject) => void;
+  /** Fingerprint of the Deployment last applied, by the source's uid: what is wanted no longer must go. */
+  readonly applied: Map<string, string>;
   /** The leader's epoch. */
   readonly epoch: () => number;
   /** False once leadership may be lost: nothing may be written any more. */
@@ -43,8 +48,5 @@ export function assertMayWrite(world: World): void {
 
 /** Tells of a change that a user may want to know, once. */
 export function tell(world: World, object: KubernetesObject, event: RecordedEvent): void {
-  void world.recorder.record(
-    { apiVersion: "pgevents.dev/v1alpha1", kind: "PgEventSource", ...object },
-    event,
-  );
+  void world.recorder.record({ apiVersion: API_VERSION, kind: KIND, ...object }, event);
 }

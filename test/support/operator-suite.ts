@@ -37,9 +37,15 @@ export function operatorSuite(flags: readonly string[] = [], values: object = {}
     const installation: Installation = await installChart(file, plane, values);
     operator = await startOperator(file, plane, installation, flags);
     await operator.waitForLine(/"leading"/);
-    await eventually(async () => (await fetch(`${operator.probesUrl}/readyz`)).ok, {
-      what: "the operator to be ready",
-    });
+    await eventually(
+      async () => {
+        const answer = await fetch(`${operator.probesUrl}/readyz`);
+        const text = await answer.text();
+        if (!answer.ok) throw new Error(`${text}${operator.stderr}`);
+        return true;
+      },
+      { what: "the operator to be ready" },
+    );
   });
   after(async () => {
     for (const end of endings) await end();

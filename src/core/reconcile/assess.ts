@@ -2,7 +2,13 @@
  * From what was observed to the status: every condition by a function of its own, each looking at the
  * ones before it, and `Ready` derived from all. Pure; the clock is a parameter.
  */
-import type { Condition, ConditionStatus, ConditionType, Reason } from "../api/conditions.ts";
+import {
+  CONDITION_TYPES,
+  type Condition,
+  type ConditionStatus,
+  type ConditionType,
+  type Reason,
+} from "../api/conditions.ts";
 import type { PgEventSource } from "../api/source.ts";
 import type { PgEventSourceStatus } from "../api/status.ts";
 import type { TableFailure } from "../capture/model.ts";
@@ -75,6 +81,8 @@ const PENDING: Verdict = {
   message: "Waits for the conditions before it.",
 };
 
+const NEW: Verdict = { status: "Unknown", reason: "Pending", message: "Not looked at yet." };
+
 /** @param now RFC 3339, seconds @param previous the status as it is stored */
 export function assess(
   observed: Observed,
@@ -106,8 +114,54 @@ export function assess(
       ? keep("worker", previous)
       : { worker: workerStatus(source, deployment) }),
     ...(delivery === null ? keep("delivery", previous) : { delivery: totals(delivery) }),
-    callbacks: callbackStatus(source, delivery),
+    callbacks: callbackStatus(source, delivery, previous),
   };
+}
+
+/** The status of a source that nobody has looked at yet. */
+export function assessFirst(generation: number, now: string): PgEventSourceStatus {
+  const types = Object.keys(CONDITION_TYPES) as ConditionType[];
+  return {
+    observedGeneration: generation,
+    conditions: types.map((type) => condition(type, NEW, generation, undefined, now)),
+  };
+}
+
+/** The status of a source that is being deleted, and whose capture cannot be removed yet. */
+export function assessBlocked(
+  generation: number,
+  message: string,
+  previous: PgEventSourceStatus | undefined,
+  now: string,
+): PgEventSourceStatus {
+  return withReadyOnly({ status: "False", reason: "CleanupBlocked", message }, generation, previous, now);
+}
+
+/** The status of a source that is not looked at, as its annotation wants it. */
+export function assessDisabled(
+  generation: number,
+  previous: PgEventSourceStatus | undefined,
+  now: string,
+): PgEventSourceStatus {
+  const message = "Nothing is done for this source while its reconciliation is disabled.";
+  return withReadyOnly(
+    { status: "Unknown", reason: "ReconciliationDisabled", message },
+    generation,
+    previous,
+    now,
+  );
+}
+
+/** What was found out before stays; only Ready changes. */
+function withReadyOnly(
+  verdict: Verdict,
+  generation: number,
+  previous: PgEventSourceStatus | undefined,
+  now: string,
+): PgEventSourceStatus {
+  const others = previous?.conditions?.filter(({ type }) => type !== "Ready") ?? [];
+  const ready = condition("Ready", verdict, generation, previous, now);
+  return { ...previous, observedGeneration: generation, conditions: [ready, ...others] };
 }
 
 /** The status of a source whose stored spec does not parse. */
@@ -273,16 +327,19 @@ function totals(delivery: readonly ObservedDelivery[]) {
   };
 }
 
-function callbackStatus(source: PgEventSource, delivery: readonly ObservedDelivery[] | null) {
+function callbackStatus(
+  source: PgEventSource,
+  delivery: readonly ObservedDelivery[] | null,
+  previous: PgEventSourceStatus | undefined,
+) {
   return source.spec.callbacks.map(({ name, suspend, http }) => {
+    const before = previous?.callbacks?.find((one) => one.name === name);
     const seen = delivery?.find((one) => one.name === name);
-    const state =
-      suspend || source.spec.suspend
-        ? "Suspended"
-        : seen === undefined || !seen.held
-          ? "Waiting"
-          : seen.state;
-    return { name, uri: http.uri, state, ...(seen?.lastError ? { lastError: seen.lastError } : {}) };
+    const looked = seen === undefined || !seen.held ? "Waiting" : seen.state;
+    const known = delivery === null ? (before?.state ?? "Waiting") : looked;
+    const state = suspend || source.spec.suspend ? "Suspended" : known;
+    const lastError = delivery === null ? before?.lastError : seen?.lastError;
+    return { name, uri: http.uri, state, ...(lastError ? { lastError } : {}) };
   });
 }
 

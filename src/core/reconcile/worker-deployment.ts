@@ -4,6 +4,8 @@ import { secretReferences } from "./secret-references.ts";
 
 export const MANAGED_BY = "pgevents-operator";
 const SOURCE_LABEL = "pgevents.dev/source";
+/** Annotation of the pods that changes with the values of the Secrets they use. */
+export const SECRETS_HASH = "pgevents.dev/secrets-hash";
 export const SECRETS_DIRECTORY = "/etc/pg-events/secrets";
 const USER_ID = 65_532;
 
@@ -66,7 +68,7 @@ export function workerDeployment(source: PgEventSource, options: WorkerOptions) 
       template: {
         metadata: {
           labels: { ...spec.worker.labels, ...labels },
-          annotations: { ...spec.worker.annotations, "pgevents.dev/secrets-hash": options.secretsHash },
+          annotations: { ...spec.worker.annotations, [SECRETS_HASH]: options.secretsHash },
         },
         spec: podSpec(source, options),
       },
@@ -113,7 +115,7 @@ function container(source: PgEventSource, { image, imagePullPolicy }: WorkerOpti
     imagePullPolicy,
     args: ["worker"],
     env: [
-      { name: "PG_EVENTS_SOURCE", value: JSON.stringify(workerSource(source)) },
+      { name: "PG_EVENTS_SOURCE", value: literalJson(workerSource(source)) },
       { name: "PG_EVENTS_OWNER", value: captureOwner(source) },
       { name: "PG_EVENTS_SECRETS_DIR", value: SECRETS_DIRECTORY },
       { name: "PG_EVENTS_METRICS_ADDRESS", value: ":9090" },
@@ -140,6 +142,11 @@ function container(source: PgEventSource, { image, imagePullPolicy }: WorkerOpti
       { name: "tmp", mountPath: "/tmp" },
     ],
   };
+}
+
+/** JSON without any `$`: the kubelet would take `$(NAME)` in a value for a variable, and `$$` for `$`. */
+function literalJson(value: unknown): string {
+  return JSON.stringify(value).replaceAll("$", "\\u0024");
 }
 
 /** The part of the source that the worker reads: a change of anything else must not roll it. */

@@ -1,0 +1,96 @@
+/** Looks at the database of a source and builds what is missing there, through one connection. */
+import type { Reason } from "../core/api/conditions.ts";
+import type { PgEventSource } from "../core/api/source.ts";
+import { captureNames } from "../core/capture/names.ts";
+import { describeError, PgEventsError } from "../core/errors.ts";
+import type { Observed, ObservedBuild, Problem } from "../core/reconcile/assess.ts";
+import { captureOwner } from "../core/reconcile/worker-deployment.ts";
+import type { DatabaseSettings } from "../core/settings/database.ts";
+import { buildCapture } from "../postgres/build.ts";
+import { type CallbackDelivery, readDeliveryStatus } from "../postgres/delivery-status.ts";
+import { addFinalizer } from "./finalize.ts";
+import type { Source } from "./status.ts";
+import { assertMayWrite, tell, type World } from "./world.ts";
+
+/** Reasons that speak of the connection, not of the build. */
+const CONNECTION_REASONS: readonly Reason[] = [
+  "ConnectionFailed",
+  "AuthenticationFailed",
+  "DatabaseReadOnly",
+];
+
+/** @throws what is not about this database, such as a lost lease */
+export async function lookAtDatabase(
+  world: World,
+  object: Source,
+  source: PgEventSource,
+  settings: DatabaseSettings,
+  signal: AbortSignal,
+): Promise<Pick<Observed, "database" | "build" | "delivery">> {
+  const { capture, callbacks } = source.spec;
+  const names = callbacks.map(({ name }) => name);
+  let delivery: CallbackDelivery[] = [];
+  const { namespace: source_namespace = "", name } = object.metadata;
+  const startedMs = performance.now();
+  try {
+    const report = await buildCapture(
+      settings,
+      {
+        capture,
+        callbacks: names,
+        owner: captureOwner(source),
+        epoch: world.epoch(),
+        version: world.options.version,
+      },
+      {
+        mode: "apply",
+        signal,
+        beforeApply: async () => {
+          await addFinalizer(world, object, signal);
+          assertMayWrite(world);
+        },
+        inspect: async (client) => {
+          delivery = await readDeliveryStatus(client, captureNames(capture.schemaName), names);
+        },
+      },
+    );
+    // A new leader only writes down its epoch: nothing that anybody needs to be told.
+    const changed = report.actions.some(({ kind }) => kind !== "RecordBuild");
+    if (changed) {
+      const trigger = triggerOf(object, report.specHash, world.options.version);
+      world.metrics.builds.inc({ source_namespace, source: name, trigger, result: "changed" });
+      world.metrics.buildSeconds.observe((performance.now() - startedMs) / 1000);
+      const reason = trigger === "schema" ? "SchemaChanged" : "Built";
+      tell(world, object, {
+        type: "Normal",
+        reason,
+        message: `Capture was built. Tables: ${report.tables}.`,
+      });
+    }
+    return {
+      database: { ok: true, message: `PostgreSQL ${report.serverVersion}.` },
+      build: { ...report, changed } satisfies ObservedBuild,
+      delivery,
+    };
+  } catch (error) {
+    if (!(error instanceof PgEventsError)) throw error;
+    const problem = problemOf(error, "BuildFailed");
+    if (CONNECTION_REASONS.includes(problem.reason))
+      return { database: problem, build: null, delivery: null };
+    world.metrics.builds.inc({ source_namespace, source: name, trigger: "spec", result: "failed" });
+    return { database: { ok: true, message: "Connected." }, build: problem, delivery: null };
+  }
+}
+
+/** Why something had to be built: `schema` when neither the spec nor our version has changed. */
+function triggerOf({ status }: Source, specHash: string, version: string): "spec" | "upgrade" | "schema" {
+  if (status?.build?.specHash !== specHash) return "spec";
+  return status.build.version === version ? "schema" : "upgrade";
+}
+
+/** The problem for a condition. */
+export function problemOf(error: unknown, otherwise: Reason): Problem {
+  const reason =
+    error instanceof PgEventsError ? ((error.reason as Reason | undefined) ?? otherwise) : otherwise;
+  return { ok: false, reason, message: describeError(error) };
+}

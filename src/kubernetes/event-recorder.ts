@@ -1,6 +1,6 @@
 /**
  * Kubernetes events on our objects: the same reason and message raise the count of one event instead of
- * making more, and each object has a small budget (the limits of client-go's EventCorrelator).
+ * making more, and each object has a small budget of writes (the limits of client-go's EventCorrelator).
  */
 import { randomUUID } from "node:crypto";
 import { isNotFound } from "./api-error.ts";
@@ -11,7 +11,7 @@ import { TokenBucket } from "./token-bucket.ts";
 /** Events an object may have at once, and how fast that budget refills. */
 const BURST = 25;
 const PER_SECOND = 1 / 300;
-/** Events remembered for counting; the oldest are forgotten. */
+/** Events remembered for counting, and objects with a budget; the oldest are forgotten. */
 const REMEMBERED = 4096;
 
 export interface RecordedEvent {
@@ -21,11 +21,19 @@ export interface RecordedEvent {
   readonly message: string;
 }
 
+interface Known {
+  /** Null until the event is written. */
+  name: string | null;
+  count: number;
+  written: Promise<void>;
+}
+
 export class EventRecorder {
   readonly #client: KubernetesClient;
   readonly #instance: string;
   readonly #budgets = new Map<string, TokenBucket>();
-  readonly #known = new Map<string, { name: string; count: number }>();
+  /** Events of the last hours by what they say; the next write of one waits for the last. */
+  readonly #known = new Map<string, Known>();
 
   /** @param instance name of this process, shown as the event's source host */
   constructor(client: KubernetesClient, instance: string) {
@@ -34,43 +42,47 @@ export class EventRecorder {
   }
 
   /** Records an event. Never rejects: events are news, not state. */
-  async record(object: KubernetesObject, event: RecordedEvent): Promise<void> {
-    const { namespace = "default", uid = "" } = object.metadata;
+  record(object: KubernetesObject, event: RecordedEvent): Promise<void> {
+    const { uid = "" } = object.metadata;
+    if (!this.#budgetOf(uid).tryTake()) return Promise.resolve();
     const key = JSON.stringify([uid, event.type, event.reason, event.message]);
-    const known = this.#known.get(key);
-    try {
-      if (known !== undefined && (await this.#countUp(namespace, known))) return;
-      if (!this.#budgetOf(uid).tryTake()) return;
-      const name = `${object.metadata.name}.${randomUUID().slice(0, 16)}`;
-      await this.#client.create(
-        collectionPath("api/v1", namespace, "events"),
-        this.#body(object, event, name, namespace),
-      );
-      this.#remember(key, name);
-    } catch {
-      // the namespace is being deleted, or the server is away: reconciling goes on without the news
+    const known: Known = this.#known.get(key) ?? { name: null, count: 0, written: Promise.resolve() };
+    setLimited(this.#known, key, known);
+    known.written = known.written
+      .then(() => this.#write(object, event, known))
+      // The namespace is being deleted, or the server is away: reconciling goes on without the news.
+      .catch(() => undefined);
+    return known.written;
+  }
+
+  async #write(object: KubernetesObject, event: RecordedEvent, known: Known): Promise<void> {
+    const { namespace = "default", name } = object.metadata;
+    if (known.name !== null && (await this.#countUp(namespace, known.name, known.count + 1))) {
+      known.count += 1;
+      return;
     }
+    const eventName = `${name.slice(0, 200)}.${randomUUID()}`;
+    const body = this.#body(object, event, eventName, namespace);
+    await this.#client.create(collectionPath("api/v1", namespace, "events"), body);
+    Object.assign(known, { name: eventName, count: 1 });
   }
 
-  /** Forgets an object that is gone. */
-  forget(uid: string): void {
-    this.#budgets.delete(uid);
-  }
-
-  async #countUp(namespace: string, known: { name: string; count: number }): Promise<boolean> {
-    known.count += 1;
-    const body = { count: known.count, lastTimestamp: new Date().toISOString().replace(/\.\d+Z$/, "Z") };
+  /** @returns false when the event is not there any more: they live for an hour */
+  async #countUp(namespace: string, name: string, count: number): Promise<boolean> {
     try {
-      await this.#client.mergePatch(objectPath("api/v1", namespace, "events", known.name), body);
+      await this.#client.mergePatch(objectPath("api/v1", namespace, "events", name), {
+        count,
+        lastTimestamp: timestamp(),
+      });
       return true;
     } catch (error) {
-      if (isNotFound(error)) return false; // events live for an hour
+      if (isNotFound(error)) return false;
       throw error;
     }
   }
 
   #body(object: KubernetesObject, event: RecordedEvent, name: string, namespace: string): unknown {
-    const now = new Date().toISOString().replace(/\.\d+Z$/, "Z");
+    const now = timestamp();
     const { apiVersion, kind, metadata } = object;
     return {
       apiVersion: "v1",
@@ -96,17 +108,21 @@ export class EventRecorder {
     };
   }
 
-  #remember(key: string, name: string): void {
-    if (this.#known.size >= REMEMBERED) this.#known.delete(this.#known.keys().next().value as string);
-    this.#known.set(key, { name, count: 1 });
-  }
-
   #budgetOf(uid: string): TokenBucket {
-    let budget = this.#budgets.get(uid);
-    if (budget === undefined) {
-      budget = new TokenBucket(PER_SECOND, BURST, () => performance.now());
-      this.#budgets.set(uid, budget);
-    }
+    const budget = this.#budgets.get(uid) ?? new TokenBucket(PER_SECOND, BURST, () => performance.now());
+    setLimited(this.#budgets, uid, budget);
     return budget;
   }
+}
+
+/** Puts a value at the end of a map; what was put longest ago makes room for it. */
+function setLimited<T>(map: Map<string, T>, key: string, value: T): void {
+  map.delete(key);
+  if (map.size >= REMEMBERED) map.delete(map.keys().next().value as string);
+  map.set(key, value);
+}
+
+/** A metav1.Time: whole seconds. */
+function timestamp(): string {
+  return new Date().toISOString().replace(/\.\d+Z$/, "Z");
 }

@@ -12,6 +12,18 @@ export interface WorkQueueOptions {
   /** A failure's own wishes: milliseconds to wait at least, or null for the backoff alone. */
   readonly onFailure: (key: string, error: unknown) => number | null;
   readonly onMeasure?: (measure: QueueMeasure) => void;
+  /** Default: this process's. */
+  readonly clock?: QueueClock;
+}
+
+/** Time and chance. */
+export interface QueueClock {
+  /** Monotonic milliseconds. */
+  nowMs(): number;
+  /** Calls once after so many milliseconds. @returns takes that back */
+  after(milliseconds: number, call: () => void): () => void;
+  /** From 0 up to 1. */
+  random(): number;
 }
 
 export interface QueueMeasure {
@@ -26,19 +38,21 @@ export interface QueueMeasure {
 
 export class WorkQueue {
   readonly #options: WorkQueueOptions;
+  readonly #clock: QueueClock;
   /** Keys that wait, with the time they were added; urgent ones are taken first. */
   readonly #urgent = new Map<string, number>();
   readonly #ordinary = new Map<string, number>();
   readonly #running = new Set<string>();
-  /** Keys that were added while they were worked on. */
+  /** Keys that were added while they were worked on, and whether urgently. */
   readonly #again = new Map<string, boolean>();
-  readonly #timers = new Map<string, NodeJS.Timeout>();
+  readonly #timers = new Map<string, { readonly atMs: number; readonly cancel: () => void }>();
   readonly #failures = new Map<string, number>();
+  readonly #idle: (() => void)[] = [];
   #stopped = false;
-  #idle: (() => void) | null = null;
 
   constructor(options: WorkQueueOptions) {
     this.#options = options;
+    this.#clock = options.clock ?? PROCESS_CLOCK;
   }
 
   get depth(): number {
@@ -53,7 +67,7 @@ export class WorkQueue {
       return;
     }
     this.#clearTimer(key);
-    const since = this.#urgent.get(key) ?? this.#ordinary.get(key) ?? performance.now();
+    const since = this.#urgent.get(key) ?? this.#ordinary.get(key) ?? this.#clock.nowMs();
     if (urgent) {
       this.#ordinary.delete(key);
       this.#urgent.set(key, since);
@@ -64,17 +78,16 @@ export class WorkQueue {
     this.#run();
   }
 
-  /** Adds the key after so many milliseconds, unless it is added before. */
+  /** Adds the key after so many milliseconds, unless it is added before; the earliest of several times counts. */
   addAfter(key: string, milliseconds: number): void {
-    if (this.#stopped) return;
+    const atMs = this.#clock.nowMs() + milliseconds;
+    if (this.#stopped || (this.#timers.get(key)?.atMs ?? Number.POSITIVE_INFINITY) <= atMs) return;
     this.#clearTimer(key);
-    this.#timers.set(
-      key,
-      setTimeout(() => {
-        this.#timers.delete(key);
-        this.add(key);
-      }, milliseconds),
-    );
+    const cancel = this.#clock.after(milliseconds, () => {
+      this.#timers.delete(key);
+      this.add(key);
+    });
+    this.#timers.set(key, { atMs, cancel });
   }
 
   /** Forgets all that is known of a key that does not exist any more. */
@@ -89,10 +102,7 @@ export class WorkQueue {
     for (const key of [...this.#timers.keys()]) this.#clearTimer(key);
     this.#urgent.clear();
     this.#ordinary.clear();
-    if (this.#running.size === 0) return;
-    await new Promise<void>((resolve) => {
-      this.#idle = resolve;
-    });
+    if (this.#running.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
   #run(): void {
@@ -103,13 +113,13 @@ export class WorkQueue {
       const [key, since] = next.value;
       queue.delete(key);
       this.#running.add(key);
-      this.#measure({ queuedSeconds: (performance.now() - since) / 1000 });
+      this.#measure({ queuedSeconds: (this.#clock.nowMs() - since) / 1000 });
       void this.#work(key);
     }
   }
 
   async #work(key: string): Promise<void> {
-    const startedMs = performance.now();
+    const startedMs = this.#clock.nowMs();
     let againMs: number | null = null;
     try {
       againMs = await this.#options.handle(key);
@@ -118,15 +128,16 @@ export class WorkQueue {
       againMs = this.#afterFailure(key, error);
     }
     this.#running.delete(key);
-    this.#measure({ workedSeconds: (performance.now() - startedMs) / 1000 });
+    this.#measure({ workedSeconds: (this.#clock.nowMs() - startedMs) / 1000 });
     const urgent = this.#again.get(key);
     this.#again.delete(key);
     if (urgent !== undefined) this.add(key, urgent);
     else if (againMs !== null) this.addAfter(key, againMs);
-    if (this.#stopped && this.#running.size === 0) this.#idle?.();
+    if (this.#stopped && this.#running.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
     this.#run();
   }
 
+  /** @returns milliseconds to wait: half of the backoff at least, the rest by chance */
   #afterFailure(key: string, error: unknown): number {
     const failures = (this.#failures.get(key) ?? 0) + 1;
     this.#failures.set(key, failures);
@@ -134,11 +145,11 @@ export class WorkQueue {
     const [first, longest] = this.#options.backoffMs;
     const bound = Math.min(longest, first * 2 ** Math.min(failures - 1, 40));
     this.#measure({ retried: true });
-    return Math.max(least, bound * (0.5 + Math.random() / 2));
+    return Math.max(least, bound * (0.5 + this.#clock.random() / 2));
   }
 
   #clearTimer(key: string): void {
-    clearTimeout(this.#timers.get(key));
+    this.#timers.get(key)?.cancel();
     this.#timers.delete(key);
   }
 
@@ -146,3 +157,12 @@ export class WorkQueue {
     this.#options.onMeasure?.({ depth: this.depth, ...measure });
   }
 }
+
+const PROCESS_CLOCK: QueueClock = {
+  nowMs: () => performance.now(),
+  after(milliseconds, call) {
+    const timer = setTimeout(call, milliseconds);
+    return () => clearTimeout(timer);
+  },
+  random: Math.random,
+};

@@ -34,6 +34,7 @@ describe("addresses", () => {
     ["::ffff:169.254.169.254", "mapped"],
     ["::ffff:a9fe:a9fe", "mapped, in hexadecimal"],
     ["::169.254.169.254", "compatible"],
+    ["::a9fe:a9fe", "compatible, in hexadecimal"],
     ["64:ff9b::169.254.169.254", "through NAT64"],
     ["2002:a9fe:a9fe::1", "through 6to4"],
     ["::ffff:0:169.254.169.254", "translated"],

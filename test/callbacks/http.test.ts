@@ -327,6 +327,19 @@ describe("servers that misbehave", () => {
     assert.deepEqual([outcome.code, outcome.kind === "retryable" && outcome.retryAfterMs], ["429", 3000]);
   });
 
+  test("information and then nothing is no answer", async (t) => {
+    const hints = "HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n";
+    const silent = await rawServer(t, (socket) => socket.write(hints));
+    const transport = httpTransport(t, silent.url, { delivery: { timeoutSeconds: 1 } });
+    assertOutcome(await transport.deliver([changeEvent()], never), "retryable", "timeout");
+    const cut = await rawServer(t, (socket) => socket.end(hints));
+    assertOutcome(
+      await httpTransport(t, cut.url).deliver([changeEvent()], never),
+      "retryable",
+      "connection-lost",
+    );
+  });
+
   test("a cut body costs its connection only; the status counts", async (t) => {
     const server = await rawServer(t, (socket) =>
       socket.end("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart"),

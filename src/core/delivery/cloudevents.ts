@@ -9,7 +9,7 @@ import { type ChangeEvent, type EventOrigin, stableEventId } from "../event.ts";
 
 export const STRUCTURED_TYPE = "application/cloudevents+json; charset=utf-8";
 export const BATCH_TYPE = "application/cloudevents-batch+json; charset=utf-8";
-export const DATA_TYPE = "application/json";
+const DATA_TYPE = "application/json";
 
 const EVENT_TYPES: Record<Operation, string> = {
   Insert: "dev.pgevents.row.inserted",

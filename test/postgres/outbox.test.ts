@@ -103,24 +103,24 @@ describe("reading the outbox", () => {
     assert.deepEqual(await readAll(cursor), [1]);
   });
 
-  test("a read for a few new rows uses the index on xid, however many rows are retained", async (t) => {
+  test("a read costs what is new, however many rows are retained", async (t) => {
     const { database } = await outbox(t);
-    await database.query("insert into orders select i from generate_series(1, 20000) as i");
+    await database.query("insert into orders select i from generate_series(1, 50000) as i");
     const { rows } = await database.query("select pg_current_snapshot()::text as seen");
     await database.query("insert into orders values (0)");
-    const scanned = async () => {
-      const { rows: counts } = await database.query(
-        "select coalesce(sum(seq_tup_read), 0)::integer as read from pg_stat_xact_user_tables where schemaname = 'pgevents' and relname like 'outbox%'",
+    const blocks = async () => {
+      const explained = await database.query(
+        "explain (analyze, buffers, format json) select id from pgevents.read_fresh($1, 100, 1000)",
+        [rows[0]?.seen],
       );
-      return Number(counts[0]?.read);
+      const { Plan: plan } = (explained.rows[0]?.["QUERY PLAN"] as { Plan: Record<string, number> }[])[0] ?? {
+        Plan: {},
+      };
+      assert.equal(plan["Actual Rows"], 1);
+      return (plan["Shared Hit Blocks"] ?? 0) + (plan["Shared Read Blocks"] ?? 0);
     };
-    await database.query("begin");
-    const { rows: fresh } = await database.query("select id from pgevents.read_fresh($1, 100, 1000)", [
-      rows[0]?.seen,
-    ]);
-    assert.equal(fresh.length, 1);
-    assert.equal(await scanned(), 0, "no sequential scan");
-    await database.query("commit");
+    await blocks(); // the first call in a session plans, and reads the catalog for that
+    assert.ok((await blocks()) < 50, `${await blocks()} blocks; the 50,000 rows lie in about 1,000`);
   });
 });
 

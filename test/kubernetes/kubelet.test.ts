@@ -44,7 +44,12 @@ const deployment = (namespace: string) => ({
         ],
         volumes: [
           { name: "tmp", emptyDir: {} },
-          { name: "secrets", projected: { sources: [{ secret: { name: "db", items: [{ key: "password", path: "db/password" }] } }] } },
+          {
+            name: "secrets",
+            projected: {
+              sources: [{ secret: { name: "db", items: [{ key: "password", path: "db/password" }] } }],
+            },
+          },
         ],
       },
     },
@@ -56,7 +61,15 @@ test("a Deployment's pod runs as a process: ready, restarted, with its Secret, t
   if (plane === null) return;
   const namespace = await testNamespace(t, plane);
   const kubelet = await startKubelet(t, plane, namespace);
-  await kubectl(plane, ["create", "secret", "generic", "db", "--from-literal=password=first", "-n", namespace]);
+  await kubectl(plane, [
+    "create",
+    "secret",
+    "generic",
+    "db",
+    "--from-literal=password=first",
+    "-n",
+    namespace,
+  ]);
   await kubectl(plane, ["apply", "-f", "-"], { input: JSON.stringify(deployment(namespace)) });
   await kubectl(plane, ["rollout", "status", "deployment/program", "-n", namespace, "--timeout=60s"]);
   const pod = kubelet.pods()[0];
@@ -65,15 +78,38 @@ test("a Deployment's pod runs as a process: ready, restarted, with its Secret, t
   const user = process.getuid?.() === 0 ? 65532 : process.getuid?.();
   assert.equal(await said(), `${pod.name} ${user} first`);
 
-  const second = { apiVersion: "v1", kind: "Secret", metadata: { name: "db", namespace }, stringData: { password: "second" } };
-  await kubectl(plane, ["apply", "--server-side", "--force-conflicts", "-f", "-"], { input: JSON.stringify(second) });
+  const second = {
+    apiVersion: "v1",
+    kind: "Secret",
+    metadata: { name: "db", namespace },
+    stringData: { password: "second" },
+  };
+  await kubectl(plane, ["apply", "--server-side", "--force-conflicts", "-f", "-"], {
+    input: JSON.stringify(second),
+  });
   await eventually(async () => (await said()).endsWith("second"));
 
   pod.process?.kill("SIGKILL");
-  const restarts = ["get", "pod", pod.name, "-n", namespace, "-o", "jsonpath={.status.containerStatuses[0].restartCount}{.status.containerStatuses[0].ready}"];
+  const restarts = [
+    "get",
+    "pod",
+    pod.name,
+    "-n",
+    namespace,
+    "-o",
+    "jsonpath={.status.containerStatuses[0].restartCount}{.status.containerStatuses[0].ready}",
+  ];
   await eventually(async () => (await kubectl(plane, restarts)) === "1true");
 
-  await kubectl(plane, ["delete", "deployment", "program", "-n", namespace, "--cascade=foreground", "--timeout=30s"]);
+  await kubectl(plane, [
+    "delete",
+    "deployment",
+    "program",
+    "-n",
+    namespace,
+    "--cascade=foreground",
+    "--timeout=30s",
+  ]);
   await eventually(() => kubelet.pods().length === 0);
   assert.match(pod.output, /told to end/);
 });

@@ -163,14 +163,30 @@ async function start(host: Host, entry: Entry): Promise<void> {
   try {
     for (const volume of pod.spec.volumes ?? []) {
       if (entry.volumes.has(volume.name)) continue;
-      entry.volumes.set(volume.name, await podVolume(host.cluster, pod, volume, join(entry.directory, "volumes", volume.name)));
+      entry.volumes.set(
+        volume.name,
+        await podVolume(host.cluster, pod, volume, join(entry.directory, "volumes", volume.name)),
+      );
     }
-    const mounts = (pod.spec.containers[0].volumeMounts ?? []).map(({ name, mountPath }: { name: string; mountPath: string }) => ({
-      mountPath,
-      directory: (entry.volumes.get(name) as PodVolume).directory,
-    }));
+    const mounts = (pod.spec.containers[0].volumeMounts ?? []).map(
+      ({ name, mountPath }: { name: string; mountPath: string }) => ({
+        mountPath,
+        directory: (entry.volumes.get(name) as PodVolume).directory,
+      }),
+    );
     const environment = await containerEnvironment(host.cluster, pod);
-    follow(host, entry, startContainer(pod, environment, mounts, entry.ports, join(entry.directory, "scratch"), host.cluster.server));
+    follow(
+      host,
+      entry,
+      startContainer(
+        pod,
+        environment,
+        mounts,
+        entry.ports,
+        join(entry.directory, "scratch"),
+        host.cluster.server,
+      ),
+    );
   } catch (error) {
     entry.waiting = { reason: "CreateContainerConfigError", message: (error as Error).message };
     entry.startAt = Date.now() + FIRST_RESTART_MS;
@@ -181,13 +197,16 @@ function follow(host: Host, entry: Entry, child: ChildProcess): void {
   entry.process = child;
   const { pid } = child;
   if (pid !== undefined) host.guard.watch(pid);
-  for (const stream of [child.stdout, child.stderr]) stream?.setEncoding("utf8").on("data", (text: string) => (entry.output += text));
+  for (const stream of [child.stdout, child.stderr])
+    stream?.setEncoding("utf8").on("data", (text: string) => (entry.output += text));
   child.once("error", (error) => {
     entry.output += `${error.message}\n`;
   });
   child.once("exit", (code, signal) => {
     if (pid !== undefined) host.guard.forget(pid);
-    const restart = entry.pod.spec.restartPolicy === "Always" || (entry.pod.spec.restartPolicy === "OnFailure" && code !== 0);
+    const restart =
+      entry.pod.spec.restartPolicy === "Always" ||
+      (entry.pod.spec.restartPolicy === "OnFailure" && code !== 0);
     if (!restart || entry.killAt !== null) return;
     entry.startAt = Date.now() + Math.min(LAST_RESTART_MS, FIRST_RESTART_MS * 2 ** entry.restarts);
     entry.restarts += 1;
@@ -243,9 +262,13 @@ async function probe({ pod, ports }: Entry): Promise<boolean> {
   const container = pod.spec.containers[0];
   const http = container.readinessProbe?.httpGet;
   if (http === undefined) return true;
-  const number = (container.ports ?? []).find(({ name }: { name: string }) => name === "metrics")?.containerPort;
+  const number = (container.ports ?? []).find(
+    ({ name }: { name: string }) => name === "metrics",
+  )?.containerPort;
   const port = http.port === "metrics" || http.port === number ? ports.metrics : ports.probes;
-  const answer = await fetch(`http://127.0.0.1:${port}${http.path ?? "/"}`, { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) }).catch(() => null);
+  const answer = await fetch(`http://127.0.0.1:${port}${http.path ?? "/"}`, {
+    signal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
+  }).catch(() => null);
   await answer?.body?.cancel();
   return answer?.ok === true;
 }
@@ -254,10 +277,16 @@ async function report(host: Host, entry: Entry): Promise<void> {
   const status = statusOf(entry);
   const text = JSON.stringify(status);
   if (text === entry.reported) return;
-  const conditions = status.conditions.map((condition) => ({ ...condition, lastTransitionTime: new Date().toISOString() }));
+  const conditions = status.conditions.map((condition) => ({
+    ...condition,
+    lastTransitionTime: new Date().toISOString(),
+  }));
   const body = { metadata: { uid: entry.pod.metadata.uid }, status: { ...status, conditions } };
   const target = `${path(host, entry.pod.metadata.name)}/status`;
-  const answer = await host.cluster.request("PATCH", target, { body, type: "application/strategic-merge-patch+json" });
+  const answer = await host.cluster.request("PATCH", target, {
+    body,
+    type: "application/strategic-merge-patch+json",
+  });
   if (answer.status === 200) entry.reported = text;
 }
 
@@ -269,14 +298,39 @@ function statusOf(entry: Entry) {
   const phase = done ? (exitCode === 0 ? "Succeeded" : "Failed") : child === null ? "Pending" : "Running";
   // The patch merges by key: what no longer holds has to be taken away by name.
   const none = { running: null, waiting: null, terminated: null };
-  const now = done ? { terminated: { exitCode, reason: exitCode === 0 ? "Completed" : "Error" } } : runs(entry) ? { running: { startedAt: startTime } } : { waiting: entry.waiting };
+  const now = done
+    ? { terminated: { exitCode, reason: exitCode === 0 ? "Completed" : "Error" } }
+    : runs(entry)
+      ? { running: { startedAt: startTime } }
+      : { waiting: entry.waiting };
   const condition = (type: string, holds: boolean) => ({ type, status: holds ? "True" : "False" });
   const started = runs(entry);
   const containerStatuses = [
-    { name: container.name, image: container.image, imageID: container.image, ready, started, restartCount: restarts, state: { ...none, ...now } },
+    {
+      name: container.name,
+      image: container.image,
+      imageID: container.image,
+      ready,
+      started,
+      restartCount: restarts,
+      state: { ...none, ...now },
+    },
   ];
-  const conditions = [condition("PodScheduled", true), condition("Initialized", true), condition("ContainersReady", ready), condition("Ready", ready)];
-  return { phase, podIP: "127.0.0.1", podIPs: [{ ip: "127.0.0.1" }], hostIP: "127.0.0.1", startTime, conditions, containerStatuses };
+  const conditions = [
+    condition("PodScheduled", true),
+    condition("Initialized", true),
+    condition("ContainersReady", ready),
+    condition("Ready", ready),
+  ];
+  return {
+    phase,
+    podIP: "127.0.0.1",
+    podIPs: [{ ip: "127.0.0.1" }],
+    hostIP: "127.0.0.1",
+    startTime,
+    conditions,
+    containerStatuses,
+  };
 }
 
 function runs({ process: child }: Entry): boolean {

@@ -28,7 +28,10 @@ export async function podPorts(): Promise<PodPorts> {
 }
 
 /** The environment that the container asks for. @throws Error for sources that are not there or not supported */
-export async function containerEnvironment(cluster: ClusterRequests, pod: Pod): Promise<Record<string, string>> {
+export async function containerEnvironment(
+  cluster: ClusterRequests,
+  pod: Pod,
+): Promise<Record<string, string>> {
   const environment: Record<string, string> = {};
   const container = pod.spec.containers[0];
   if (container.envFrom !== undefined) throw new Error("this kubelet does not have envFrom");
@@ -36,7 +39,10 @@ export async function containerEnvironment(cluster: ClusterRequests, pod: Pod): 
     const key = valueFrom?.secretKeyRef;
     if (valueFrom?.fieldRef !== undefined) environment[name] = podField(pod, valueFrom.fieldRef.fieldPath);
     else if (key !== undefined) {
-      const { body } = await cluster.request("GET", `/api/v1/namespaces/${pod.metadata.namespace}/secrets/${key.name}`);
+      const { body } = await cluster.request(
+        "GET",
+        `/api/v1/namespaces/${pod.metadata.namespace}/secrets/${key.name}`,
+      );
       const data = body.data?.[key.key];
       if (data !== undefined) environment[name] = Buffer.from(data, "base64").toString();
       else if (key.optional !== true) throw new Error(`Secret ${key.name} has no key ${key.key}`);
@@ -46,7 +52,14 @@ export async function containerEnvironment(cluster: ClusterRequests, pod: Pod): 
 }
 
 /** @param apiServer URL of the API server, which pods find in KUBERNETES_SERVICE_HOST and _PORT */
-export function startContainer(pod: Pod, asked: Record<string, string>, mounts: readonly Mount[], ports: PodPorts, scratch: string, apiServer: string): ChildProcess {
+export function startContainer(
+  pod: Pod,
+  asked: Record<string, string>,
+  mounts: readonly Mount[],
+  ports: PodPorts,
+  scratch: string,
+  apiServer: string,
+): ChildProcess {
   const container = pod.spec.containers[0];
   const { hostname, port } = new URL(apiServer);
   const environment: NodeJS.ProcessEnv = {
@@ -59,13 +72,25 @@ export function startContainer(pod: Pod, asked: Record<string, string>, mounts: 
     PG_EVENTS_PROBES_ADDRESS: `127.0.0.1:${ports.probes}`,
   };
   const command = programOf(container, ports);
-  const options = { stdio: ["ignore", "pipe", "pipe"] as ["ignore", "pipe", "pipe"], detached: true, cwd: "/" };
+  const options = {
+    stdio: ["ignore", "pipe", "pipe"] as ["ignore", "pipe", "pipe"],
+    detached: true,
+    cwd: "/",
+  };
   if (process.getuid?.() !== 0) {
-    return spawn(command[0] as string, command.slice(1), { ...options, env: withoutMounts(environment, mounts) });
+    return spawn(command[0] as string, command.slice(1), {
+      ...options,
+      env: withoutMounts(environment, mounts),
+    });
   }
   mkdirSync(scratch, { recursive: true });
-  const script = [...mountScript(mounts, scratch), `exec ${asImageUser(command).map(quoted).join(" ")}`].join("\n");
-  return spawn("unshare", ["--mount", "--propagation", "private", "sh", "-ec", script], { ...options, env: environment });
+  const script = [...mountScript(mounts, scratch), `exec ${asImageUser(command).map(quoted).join(" ")}`].join(
+    "\n",
+  );
+  return spawn("unshare", ["--mount", "--propagation", "private", "sh", "-ec", script], {
+    ...options,
+    env: environment,
+  });
 }
 
 /** The image's entry point is the program of this checkout. Pods share the machine, so each has ports of its own. */
@@ -77,7 +102,8 @@ function programOf(container: Pod, ports: PodPorts): string[] {
       .replace(/^--probes-address=.*/, `--probes-address=127.0.0.1:${ports.probes}`),
   );
   const command: string[] = container.command ?? own;
-  if (own.every((word, index) => command[index] === word)) return [process.execPath, CLI, ...command.slice(2), ...args];
+  if (own.every((word, index) => command[index] === word))
+    return [process.execPath, CLI, ...command.slice(2), ...args];
   return command[0] === "node" ? [process.execPath, ...command.slice(1), ...args] : [...command, ...args];
 }
 
@@ -86,7 +112,10 @@ function mountScript(mounts: readonly Mount[], scratch: string): string[] {
   const lines = [`mount -t tmpfs tmpfs ${quoted(scratch)}`];
   // What is bound may itself lie below an overlay or a volume, so it is first brought where nothing covers it.
   mounts.forEach(({ directory }, index) => {
-    lines.push(`mkdir -p ${quoted(`${scratch}/v${index}`)}`, `mount --bind ${quoted(directory)} ${quoted(`${scratch}/v${index}`)}`);
+    lines.push(
+      `mkdir -p ${quoted(`${scratch}/v${index}`)}`,
+      `mount --bind ${quoted(directory)} ${quoted(`${scratch}/v${index}`)}`,
+    );
   });
   mounts.forEach(({ mountPath }, index) => {
     const [at, volume] = [quoted(mountPath), quoted(`${scratch}/v${index}`)];
@@ -107,7 +136,13 @@ let readable: boolean | undefined;
 /** The image's user; root when the checkout cannot be read by others. */
 function asImageUser(command: string[]): string[] {
   const as = ["setpriv", `--reuid=${USER}`, `--regid=${USER}`, "--clear-groups", "--no-new-privs"];
-  readable ??= spawnSync(as[0] as string, [...as.slice(1), process.execPath, "-e", `require("node:fs").readFileSync(${JSON.stringify(CLI)})`]).status === 0;
+  readable ??=
+    spawnSync(as[0] as string, [
+      ...as.slice(1),
+      process.execPath,
+      "-e",
+      `require("node:fs").readFileSync(${JSON.stringify(CLI)})`,
+    ]).status === 0;
   return readable ? [...as, ...command] : command;
 }
 

@@ -1,0 +1,259 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { parsePgEventSource } from "../../src/core/api/parse.ts";
+import type { PgEventSource } from "../../src/core/api/source.ts";
+import { matches } from "../../src/core/reconcile/matches.ts";
+import { secretReferences } from "../../src/core/reconcile/secret-references.ts";
+import { workerDeployment } from "../../src/core/reconcile/worker-deployment.ts";
+
+const OPTIONS = {
+  image: "pg-events:1",
+  imagePullPolicy: "IfNotPresent",
+  version: "1.2.3",
+  secretsHash: "abc",
+};
+
+function source(spec: Record<string, unknown> = {}): PgEventSource {
+  return parsePgEventSource(
+    {
+      apiVersion: "pgevents.dev/v1alpha1",
+      kind: "PgEventSource",
+      metadata: { name: "shop", namespace: "store", uid: "u-1", generation: 3 },
+      spec: {
+        database: { secretRef: { name: "shop-db" } },
+        callbacks: [{ name: "orders", http: { uri: "https://orders.example.com/" } }],
+        ...spec,
+      },
+    },
+    "store/shop",
+  );
+}
+
+const containerOf = (one: PgEventSource) => {
+  const container = workerDeployment(one, OPTIONS).spec.template.spec.containers[0];
+  assert.ok(container);
+  return container;
+};
+const environmentOf = (one: PgEventSource) =>
+  new Map(containerOf(one).env.map((variable) => [variable.name, "value" in variable ? variable.value : ""]));
+
+describe("the worker Deployment", () => {
+  test("is this, as a whole", () => {
+    const { env, ...container } = containerOf(source());
+    const labels = {
+      "app.kubernetes.io/name": "pgevents-worker",
+      "pgevents.dev/source": "shop",
+      "app.kubernetes.io/instance": "shop",
+      "app.kubernetes.io/component": "worker",
+      "app.kubernetes.io/part-of": "pgevents",
+      "app.kubernetes.io/managed-by": "pgevents-operator",
+    };
+    const items = ["dbname", "host", "password", "port", "username"].map((key) => ({
+      key,
+      path: `shop-db/${key}`,
+    }));
+    assert.deepEqual(workerDeployment(source(), OPTIONS), {
+      apiVersion: "apps/v1",
+      kind: "Deployment",
+      metadata: {
+        name: "shop",
+        namespace: "store",
+        labels: { ...labels, "app.kubernetes.io/version": "1.2.3" },
+        ownerReferences: [
+          {
+            apiVersion: "pgevents.dev/v1alpha1",
+            kind: "PgEventSource",
+            name: "shop",
+            uid: "u-1",
+            controller: true,
+            blockOwnerDeletion: true,
+          },
+        ],
+      },
+      spec: {
+        replicas: 1,
+        selector: {
+          matchLabels: { "app.kubernetes.io/name": "pgevents-worker", "pgevents.dev/source": "shop" },
+        },
+        strategy: { type: "RollingUpdate", rollingUpdate: { maxUnavailable: 0, maxSurge: 1 } },
+        template: {
+          metadata: { labels, annotations: { "pgevents.dev/secrets-hash": "abc" } },
+          spec: {
+            automountServiceAccountToken: false,
+            enableServiceLinks: false,
+            terminationGracePeriodSeconds: 30,
+            securityContext: {
+              runAsNonRoot: true,
+              runAsUser: 65532,
+              runAsGroup: 65532,
+              fsGroup: 65532,
+              seccompProfile: { type: "RuntimeDefault" },
+            },
+            containers: [{ ...container, env }],
+            volumes: [
+              {
+                name: "secrets",
+                projected: {
+                  defaultMode: 0o440,
+                  sources: [{ secret: { name: "shop-db", optional: true, items } }],
+                },
+              },
+              { name: "tmp", emptyDir: { sizeLimit: "64Mi" } },
+            ],
+          },
+        },
+      },
+    });
+    const probe = (path: string, failureThreshold: number) => ({
+      httpGet: { path, port: "probes" },
+      periodSeconds: 5,
+      timeoutSeconds: 3,
+      failureThreshold,
+    });
+    assert.deepEqual(container, {
+      name: "worker",
+      image: "pg-events:1",
+      imagePullPolicy: "IfNotPresent",
+      args: ["worker"],
+      ports: [
+        { name: "metrics", containerPort: 9090, protocol: "TCP" },
+        { name: "probes", containerPort: 8081, protocol: "TCP" },
+      ],
+      startupProbe: probe("/livez", 30),
+      livenessProbe: probe("/livez", 3),
+      readinessProbe: probe("/readyz", 2),
+      resources: { requests: { cpu: "50m", memory: "96Mi" }, limits: { memory: "256Mi" } },
+      securityContext: {
+        allowPrivilegeEscalation: false,
+        readOnlyRootFilesystem: true,
+        capabilities: { drop: ["ALL"] },
+      },
+      volumeMounts: [
+        { name: "secrets", mountPath: "/etc/pg-events/secrets", readOnly: true },
+        { name: "tmp", mountPath: "/tmp" },
+      ],
+    });
+    const environment = environmentOf(source());
+    assert.equal(environment.get("PG_EVENTS_SECRETS_DIR"), "/etc/pg-events/secrets");
+    assert.equal(environment.get("PG_EVENTS_OWNER"), "kubernetes:store/shop/u-1");
+    assert.equal(environment.get("PG_EVENTS_DRAIN_SECONDS"), "25");
+    assert.equal(environment.get("PG_EVENTS_LOG_LEVEL"), "Info");
+  });
+
+  test("gives the worker a source that parses to the same capture and callbacks", () => {
+    const one = source({ capture: { tables: [{ schema: "public", name: "orders" }] } });
+    const parsed = parsePgEventSource(JSON.parse(environmentOf(one).get("PG_EVENTS_SOURCE") ?? ""), "env");
+    assert.deepEqual(parsed.spec.capture, one.spec.capture);
+    assert.deepEqual(parsed.spec.callbacks, one.spec.callbacks);
+    assert.deepEqual(parsed.spec.database, one.spec.database);
+    assert.deepEqual(parsed.metadata, { name: "shop", namespace: "store" });
+  });
+
+  test("holds no $ in it, which the kubelet would expand", () => {
+    const uri = "https://orders.example.com/$(POD_NAME)?a=$$b";
+    const text =
+      environmentOf(source({ callbacks: [{ name: "orders", http: { uri } }] })).get("PG_EVENTS_SOURCE") ?? "";
+    assert.ok(!text.includes("$"));
+    assert.equal(JSON.parse(text).spec.callbacks[0].http.uri, uri);
+  });
+
+  test("scaling and suspending change the replicas and nothing else", () => {
+    const template = (spec: object) => workerDeployment(source({ ...spec }), OPTIONS).spec.template;
+    const plain = template({});
+    for (const spec of [{ worker: { replicas: 5 } }, { suspend: true }, { deletionPolicy: "Retain" }]) {
+      assert.deepEqual(template(spec), plain);
+    }
+    assert.equal(workerDeployment(source({ worker: { replicas: 5 } }), OPTIONS).spec.replicas, 5);
+    assert.equal(
+      workerDeployment(source({ worker: { replicas: 5 }, suspend: true }), OPTIONS).spec.replicas,
+      0,
+    );
+  });
+
+  test("takes over what the user may set, and keeps its own labels", () => {
+    const worker = {
+      labels: { team: "data" },
+      annotations: { note: "x" },
+      nodeSelector: { disk: "ssd" },
+      tolerations: [{ operator: "Exists" }],
+      affinity: { nodeAffinity: {} },
+      topologySpreadConstraints: [{ maxSkew: 1 }],
+      priorityClassName: "high",
+      imagePullSecrets: [{ name: "registry" }],
+      terminationGracePeriodSeconds: 3,
+      resources: { limits: { memory: "1Gi" } },
+      logLevel: "Debug",
+    };
+    const one = source({ worker });
+    const { metadata, spec } = workerDeployment(one, OPTIONS).spec.template;
+    assert.partialDeepStrictEqual(metadata.labels, { team: "data", "pgevents.dev/source": "shop" });
+    assert.partialDeepStrictEqual(metadata.annotations, { note: "x", "pgevents.dev/secrets-hash": "abc" });
+    const { labels: _l, annotations: _a, resources, logLevel, ...scheduling } = worker;
+    assert.partialDeepStrictEqual(spec, scheduling);
+    assert.deepEqual(containerOf(one).resources, resources);
+    assert.equal(environmentOf(one).get("PG_EVENTS_LOG_LEVEL"), logLevel);
+    assert.equal(environmentOf(one).get("PG_EVENTS_DRAIN_SECONDS"), "1");
+  });
+});
+
+describe("secret references", () => {
+  test("are every key once; a header's leaves the cluster", () => {
+    const token = { name: "token", key: "value" };
+    const ca = { name: "shop-db", key: "ca.crt" };
+    const spec = source({
+      database: {
+        secretRef: { name: "shop-db" },
+        keys: { uri: "uri" },
+        tls: { mode: "VerifyCA", caSecretRef: ca },
+      },
+      callbacks: [
+        { name: "a", http: { uri: "https://a/", headers: [{ name: "Authorization", secretKeyRef: token }] } },
+        {
+          name: "b",
+          http: {
+            uri: "https://b/",
+            headers: [{ name: "X-Token", secretKeyRef: token }],
+            tls: { caSecretRef: ca },
+          },
+        },
+      ],
+    }).spec;
+    assert.deepEqual(secretReferences(spec), [
+      { name: "shop-db", key: "ca.crt", optional: false, leavesCluster: false },
+      { name: "shop-db", key: "uri", optional: false, leavesCluster: false },
+      { name: "token", key: "value", optional: false, leavesCluster: true },
+    ]);
+  });
+
+  test("the port may be missing, and the password when there is a certificate", () => {
+    const optional = (database: object) =>
+      secretReferences(source({ database: { secretRef: { name: "shop-db" }, ...database } }).spec)
+        .filter((reference) => reference.optional)
+        .map(({ key }) => key);
+    assert.deepEqual(optional({}), ["port"]);
+    assert.deepEqual(optional({ tls: { clientCertSecretRef: { name: "login" } } }), ["password", "port"]);
+  });
+});
+
+describe("matches", () => {
+  const cases: [string, unknown, unknown, boolean][] = [
+    ["the same", { a: 1, b: ["x"] }, { a: 1, b: ["x"] }, true],
+    ["what we do not speak of", { a: 1 }, { a: 1, b: 2 }, true],
+    ["another value", { a: 1 }, { a: 2 }, false],
+    ["a missing field", { a: { b: 1 } }, { a: {} }, false],
+    [
+      "an entry of others",
+      { env: [{ name: "a", value: "1" }] },
+      { env: [{ name: "b" }, { name: "a", value: "1" }] },
+      true,
+    ],
+    ["a changed entry", { env: [{ name: "a", value: "1" }] }, { env: [{ name: "a", value: "2" }] }, false],
+    ["a missing entry", { env: [{ name: "a" }] }, { env: [] }, false],
+    ["a longer plain list", { args: ["worker"] }, { args: ["worker", "--x"] }, false],
+    ["an empty list", { tolerations: [] }, { tolerations: [{ key: "a" }] }, false],
+    ["nothing there", { a: 1 }, undefined, false],
+  ];
+  for (const [title, wanted, live, expected] of cases) {
+    test(title, () => assert.equal(matches(wanted, live), expected));
+  }
+});

@@ -113,8 +113,8 @@ describe("reading the outbox", () => {
         "explain (analyze, buffers, format json) select id from pgevents.read_fresh($1, 100, 1000)",
         [rows[0]?.seen],
       );
-      const [explanation] = explained.rows[0]?.["QUERY PLAN"] as { Plan: Record<string, number> }[];
-      const plan = explanation?.Plan ?? {};
+      const plans = explained.rows[0]?.["QUERY PLAN"] as { Plan: Record<string, number> }[] | undefined;
+      const plan = plans?.[0]?.Plan ?? {};
       assert.equal(plan["Actual Rows"], 1);
       return (plan["Shared Hit Blocks"] ?? 0) + (plan["Shared Read Blocks"] ?? 0);
     };

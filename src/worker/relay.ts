@@ -137,19 +137,24 @@ export class Relay {
     await this.#deps.transport.close();
   }
 
-  /** Reads and sends nothing new, waits for attempts under way, stores the position; the lease stays. */
+  /**
+   * Reads and sends nothing new, waits for attempts under way, stores the position; the lease stays. After
+   * `timeoutMs` whatever is left, a database that does not answer included, is given up.
+   */
   async drain(timeoutMs: number): Promise<void> {
     this.#draining.abort();
     this.#wakeAll();
-    const deadline = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(timeoutMs)]);
-    while (this.#state.inFlight > 0 && !deadline.aborted) {
+    const { signal: stopped } = this.#stopped;
+    const timer = setTimeout(() => this.#stopped.abort(), timeoutMs);
+    while (this.#state.inFlight > 0 && !stopped.aborted) {
       await new Promise<void>((resolve) => {
         this.#idle = resolve;
-        deadline.addEventListener("abort", () => resolve(), { once: true });
+        stopped.addEventListener("abort", () => resolve(), { once: true });
       });
     }
     await Promise.allSettled(this.#loops);
-    if (!this.#stopped.signal.aborted) await this.#save();
+    await this.#retryDatabase("storing the checkpoint", () => this.#save());
+    clearTimeout(timer);
     await this.stop();
   }
 

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
-import type { TestDatabase, TestEnd } from "./postgres.ts";
+import type { TestEnd } from "./postgres.ts";
 import { type CliProcess, runCli, startCli } from "./processes.ts";
 
 export interface LocalSource {
@@ -11,12 +11,16 @@ export interface LocalSource {
   /** Runs `pg-events build` with these flags besides; fails the test when it fails. */
   build(...flags: string[]): Promise<string>;
   /** Starts `pg-events worker` and waits until it relays every callback. */
-  startWorker(options?: { waitForRelay?: boolean }): Promise<CliProcess>;
+  startWorker(options?: { waitForRelay?: boolean; flags?: readonly string[] }): Promise<CliProcess>;
   /** Writes the manifest anew with another spec. */
   change(spec: Record<string, unknown>): void;
 }
 
-export function localSource(t: TestEnd, database: TestDatabase, spec: Record<string, unknown>): LocalSource {
+export function localSource(
+  t: TestEnd,
+  database: { readonly url: string },
+  spec: Record<string, unknown>,
+): LocalSource {
   const directory = mkdtempSync(join(tmpdir(), "pg-events-test-"));
   t.after(() => rmSync(directory, { recursive: true, force: true }));
   const manifest = join(directory, "source.yaml");
@@ -39,9 +43,9 @@ export function localSource(t: TestEnd, database: TestDatabase, spec: Record<str
       if (code !== 0) throw new Error(`build ended with ${code}: ${stdout}${stderr}`);
       return stdout;
     },
-    async startWorker({ waitForRelay = true } = {}) {
+    async startWorker({ waitForRelay = true, flags = [] } = {}) {
       const addresses = ["--metrics-address", "127.0.0.1:0", "--probes-address", "127.0.0.1:0"];
-      const worker = startCli(t, ["worker", "--manifest", manifest, ...addresses], { env });
+      const worker = startCli(t, ["worker", "--manifest", manifest, ...addresses, ...flags], { env });
       if (waitForRelay) await worker.waitForLine(/"relaying callback"/);
       return worker;
     },

@@ -271,11 +271,11 @@ test("when it is stopped nothing is left open", async (t) => {
 test("the API server is killed and comes back, and freezes and goes on", async (t) => {
   if ((await useControlPlane(t)) === null) return;
   const plane = await startControlPlane();
-  t.after(() => plane.stop());
   const s = await sceneOn(t, plane);
   const { watch, value, reports } = await s.watching(() => loadKubeConfig(plane.kubeconfig), {
     silenceMs: 5000,
   });
+  t.after(() => plane.stop()); // last: what the lines above end speaks to it
   await s.put("kept", "1");
   await eventually(() => value("kept") === "1");
   const { uid } = watch.store.get(`${s.namespace}/kept`)?.metadata ?? {};

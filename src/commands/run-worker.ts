@@ -3,7 +3,6 @@
 import type { Registry } from "prom-client";
 import { createTransport } from "../callbacks/registry.ts";
 import type { PgEventSource } from "../core/api/source.ts";
-import { captureFingerprint } from "../core/capture/fingerprint.ts";
 import type { DatabaseSettings, ReadSecret } from "../core/settings/database.ts";
 import { buildCapture } from "../postgres/build.ts";
 import { connectDatabase, createPool } from "../postgres/connect.ts";
@@ -33,8 +32,7 @@ export function runWorkerWith(setup: WorkerSetup, signal: AbortSignal): Promise<
   const callbacks = source.spec.callbacks.map(({ name }) => name);
   const rebuild = async (): Promise<void> => {
     const request = { capture, callbacks, owner: setup.owner, version: VERSION };
-    const specHash = captureFingerprint(capture, callbacks);
-    const report = await buildCapture(settings(), request, { mode: "apply", onlyIfBuiltFor: specHash });
+    const report = await buildCapture(settings(), request, { mode: "apply", onlyIfCurrent: true });
     if (report.changed)
       log.info(
         { tables: report.tables, actions: report.actions.map(({ id }) => id) },

@@ -40,8 +40,8 @@ export interface BuildOptions {
   /** plan: look only. */
   readonly mode: "apply" | "plan";
   readonly signal?: AbortSignal;
-  /** Does nothing unless the last build was made for this fingerprint: a worker of an older spec must not undo a newer one. */
-  readonly onlyIfBuiltFor?: string;
+  /** Does nothing unless the last build was of this spec and by this version: a worker that is being replaced must not undo it. */
+  readonly onlyIfCurrent?: boolean;
   /** Called when something is about to be changed, once nothing speaks against it. */
   readonly beforeApply?: () => Promise<void>;
   /** Called at the end with the build's connection, to read on. */
@@ -96,8 +96,7 @@ async function build(
     const catalog = await readCatalog(client, names);
     refuse(catalog, request, names);
     const plan = planCapture(request.capture, catalog.relations);
-    const { onlyIfBuiltFor } = options;
-    const stale = onlyIfBuiltFor !== undefined && catalog.installation?.specHash !== onlyIfBuiltFor;
+    const stale = options.onlyIfCurrent === true && !isCurrent(catalog, request);
     const diff = stale ? { actions: [], kept: 0 } : diffCapture(desired(request, plan), catalog);
     return { catalog, plan, diff };
   };
@@ -137,6 +136,11 @@ function desired(request: BuildRequest, plan: CapturePlan) {
     version: request.version,
     epoch: request.epoch ?? null,
   };
+}
+
+function isCurrent({ installation }: ObservedCatalog, request: BuildRequest): boolean {
+  const specHash = captureFingerprint(request.capture, request.callbacks);
+  return installation?.specHash === specHash && installation.version === request.version;
 }
 
 /** What must be right before anything is changed. */

@@ -229,17 +229,30 @@ describe("build", () => {
     assert.equal((await build(database, { epoch: 8, callbacks: ["a", "b"] })).changed, true);
   });
 
-  test("a builder for an older spec does nothing", async (t) => {
+  test("a worker's build of an older spec, or by an older version, does nothing", async (t) => {
     const database = await testDatabase(t, { owner: true });
-    const { specHash } = await build(database);
-    await build(database, { callbacks: ["a", "b"] });
-    const stale = await buildCapture(database.settings, request(), {
-      mode: "apply",
-      onlyIfBuiltFor: specHash,
-    });
-    assert.equal(stale.changed, false);
-    const { rows } = await database.query("select name from pgevents.callback order by name");
-    assert.deepEqual(rows, [{ name: "a" }, { name: "b" }]);
+    await build(database);
+    await build(database, { callbacks: ["a", "b"], version: "2.0.0" });
+    for (const older of [{}, { callbacks: ["a", "b"] }]) {
+      const stale = await buildCapture(database.settings, request(older), {
+        mode: "apply",
+        onlyIfCurrent: true,
+      });
+      assert.equal(stale.changed, false);
+    }
+    await database.query("create table orders (id integer primary key)");
+    const current = request({ callbacks: ["a", "b"], version: "2.0.0" });
+    assert.equal(
+      (await buildCapture(database.settings, current, { mode: "apply", onlyIfCurrent: true })).changed,
+      true,
+    );
+    const { rows } = await database.query(
+      "select name, version from pgevents.callback, pgevents.installation order by name",
+    );
+    assert.deepEqual(rows, [
+      { name: "a", version: "2.0.0" },
+      { name: "b", version: "2.0.0" },
+    ]);
   });
 
   test("G3 a build that meets a locked table lets writers through after lock_timeout", async (t) => {

@@ -7,7 +7,7 @@ import { randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { kubeProgram } from "./cluster/binary.ts";
+import { commandOf, kubeProgram } from "./cluster/binary.ts";
 import {
   type Component,
   certificate,
@@ -27,7 +27,8 @@ export { helm } from "./cluster/helm.ts";
 
 const DESCRIPTION = "control-plane.json";
 const INSTALL =
-  "Install Go 1.24 or later (https://go.dev/doc/install): the first run builds the control plane, which takes some minutes.";
+  "Install Go 1.24 or later (https://go.dev/doc/install): the first run builds the control plane, which takes some minutes. " +
+  "Or set KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver, kube-controller-manager and kubectl.";
 
 export interface ControlPlane {
   readonly directory: string;
@@ -36,7 +37,7 @@ export interface ControlPlane {
   readonly url: string;
   /** PEM. */
   readonly ca: string;
-  /** The program that is also kubectl. */
+  /** The program, or the directory of programs, that has kubectl (cluster/binary.ts). */
   readonly kube: string;
   /** Ends all processes and removes the directory. */
   stop(): Promise<void>;
@@ -100,7 +101,8 @@ export function kubectl(
   options: ToolOptions = {},
 ): Promise<string> {
   const env = { KUBECACHEDIR: join(plane.directory, "kubectl-cache"), ...options.env };
-  return runTool(plane.kube, ["kubectl", ...args], { kubeconfig: plane.kubeconfig, ...options, env });
+  const command = commandOf(plane.kube, "kubectl");
+  return runTool(command.file, [...command.args, ...args], { kubeconfig: plane.kubeconfig, ...options, env });
 }
 
 /** A new namespace, with its `default` ServiceAccount; deletion begins at the end of the test. */

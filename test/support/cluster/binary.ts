@@ -1,10 +1,11 @@
 /**
- * The program `kube` (main.go beside this file): built once and kept in a cache under the hash of what it
- * is built from. A file in the cache is complete: it is written elsewhere and renamed.
+ * The programs of a control plane: those in KUBEBUILDER_ASSETS when it has all of them, else the one
+ * program `kube` (main.go beside this file), built once and kept in a cache under the hash of what it is
+ * built from. A file in the cache is complete: it is written elsewhere and renamed.
  */
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,6 +15,7 @@ const VERSION = "k8s.io/component-base/version";
 const LINKER_FLAGS = `-s -w -X ${VERSION}.gitVersion=v1.34.3 -X ${VERSION}.gitMajor=1 -X ${VERSION}.gitMinor=34`;
 const SOURCES = import.meta.dirname;
 const LOCK_POLL_MS = 500;
+const NAMES = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
 
 /** Where what tests build or unpack is kept between runs. */
 export function cacheDirectory(): string {
@@ -27,12 +29,20 @@ export function kubePath(): string {
   return join(cacheDirectory(), `kube-${hash.digest("hex").slice(0, 16)}`, "kube");
 }
 
+/** @param kube what kubeProgram returned @returns the file to start, and the arguments to put first */
+export function commandOf(kube: string, name: string): { file: string; args: string[] } {
+  return statSync(kube).isDirectory() ? { file: join(kube, name), args: [] } : { file: kube, args: [name] };
+}
+
 /**
  * Builds the program unless it is there; minutes the first time.
- * @returns its path, or null when it has to be built and there is no `go`
+ * @returns its path, or that of a directory with one program for each part; null when it has to be built
+ *   and there is no `go`
  * @throws Error with the compiler's output
  */
 export async function kubeProgram(): Promise<string | null> {
+  const assets = process.env.KUBEBUILDER_ASSETS;
+  if (assets !== undefined && NAMES.every((name) => existsSync(join(assets, name)))) return assets;
   const path = kubePath();
   if (existsSync(path)) return path;
   if ((await run("go", ["version"])).code !== 0) return null;

@@ -11,6 +11,7 @@ import { request } from "node:https";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
+import { commandOf } from "./binary.ts";
 import { freePort } from "./free-port.ts";
 import type { Guard } from "./guard.ts";
 
@@ -26,6 +27,7 @@ export interface Component {
 
 /** Everything the processes are started from; fixed for the life of a control plane, so they can be restarted. */
 export interface Layout {
+  /** What commandOf takes. */
   readonly kube: string;
   readonly directory: string;
   readonly etcdUrl: string;
@@ -158,7 +160,8 @@ function start(layout: Layout, guard: Guard, name: string, args: string[]): Comp
   const log = join(layout.directory, `${name}.log`);
   const output = openSync(log, "a");
   // A process group of its own: Ctrl-C in a terminal is for the tests, which then end it.
-  const child = spawn(layout.kube, [name, ...args], {
+  const command = commandOf(layout.kube, name);
+  const child = spawn(command.file, [...command.args, ...args], {
     stdio: ["ignore", output, output],
     detached: true,
     cwd: layout.directory,
@@ -166,7 +169,7 @@ function start(layout: Layout, guard: Guard, name: string, args: string[]): Comp
   closeSync(output);
   child.on("error", () => undefined);
   const { pid } = child;
-  if (pid === undefined) throw new Error(`${layout.kube} cannot be started`);
+  if (pid === undefined) throw new Error(`${command.file} cannot be started`);
   guard.watch(pid);
   child.once("exit", () => guard.forget(pid));
   child.unref();

@@ -24,6 +24,11 @@ import {
   type World,
 } from "./world.ts";
 
+/** Milliseconds between looks at workers that end; their end is told by the watch, too. */
+const WORKERS_MS = 2000;
+/** Seconds that ending workers may take beyond their grace period. */
+const WORKERS_LATE_SECONDS = 10;
+
 /** Puts our finalizer on an object that has none of ours yet. */
 export async function addFinalizer(
   world: World,
@@ -66,8 +71,9 @@ async function cleanUp(
   source: PgEventSource,
   signal: AbortSignal,
 ): Promise<"cleaned" | "retained" | "orphaned" | number> {
-  await deleteWorker(world, object, signal);
+  const workersLeft = await deleteWorker(world, object, signal);
   if (source.spec.deletionPolicy === "Retain") return "retained";
+  if (workersLeft && !workersAreLate(object, source)) return WORKERS_MS;
   try {
     const settings = await settingsOf(world, object, source, signal);
     if (settings === null) return "orphaned";
@@ -118,17 +124,30 @@ async function settingsOf(
   throw new PgEventsError("PGE_SECRET_INVALID", secrets.message, { reason: secrets.reason });
 }
 
-/** Workers go first, and in good order, so that none of them works against the removal. */
-async function deleteWorker(world: World, object: KubernetesObject, signal: AbortSignal): Promise<void> {
+/**
+ * Workers go first, and in good order, so that none of them works against the removal. The Deployment
+ * stays until its pods are gone (deletion in the foreground), so that we can see that.
+ * @returns whether it is still there
+ */
+async function deleteWorker(world: World, object: KubernetesObject, signal: AbortSignal): Promise<boolean> {
   const { namespace = "", name, uid } = object.metadata;
   const live = world.deployment(`${namespace}/${name}`);
-  if (live?.metadata.ownerReferences?.some((owner) => owner.uid === uid) !== true) return;
+  if (live?.metadata.ownerReferences?.some((owner) => owner.uid === uid) !== true) return false;
+  if (live.metadata.deletionTimestamp !== undefined) return true;
   assertMayWrite(world);
+  const path = objectPath(DEPLOYMENTS_API, namespace, "deployments", name);
   await world.client
-    .delete(objectPath(DEPLOYMENTS_API, namespace, "deployments", name), { signal })
+    .delete(path, { query: { propagationPolicy: "Foreground" }, signal })
     .catch((error: unknown) => {
       if (!isNotFound(error)) throw error;
     });
+  return true;
+}
+
+/** Pods on a node that does not answer stay for minutes: the removal does not wait for those. */
+function workersAreLate({ metadata }: KubernetesObject, { spec }: PgEventSource): boolean {
+  const sinceMs = Date.now() - Date.parse(metadata.deletionTimestamp ?? "");
+  return !(sinceMs < (spec.worker.terminationGracePeriodSeconds + WORKERS_LATE_SECONDS) * 1000);
 }
 
 /** Server-side apply of the one entry: other finalizers stay, and no read-modify-write can lose them. */

@@ -65,6 +65,8 @@ export interface ReceiverOptions {
   /** Default: 204 to everything. A request is in `requests` before it is answered. */
   readonly respond?: (request: ReceivedRequest, index: number) => Answer | Promise<Answer>;
   readonly port?: number;
+  /** Default: 127.0.0.1, which workers in a cluster refuse to call. */
+  readonly host?: string;
 }
 
 export interface Receiver {
@@ -106,11 +108,12 @@ export async function startReceiver(t: TestEnd, options: ReceiverOptions = {}): 
   server.on("connection", () => {
     connections += 1;
   });
-  await listen(server, options.port ?? 0);
+  const host = options.host ?? "127.0.0.1";
+  await listen(server, options.port ?? 0, host);
   const { port } = server.address() as AddressInfo;
   t.after(() => close(server));
   return {
-    url: `http://127.0.0.1:${port}`,
+    url: `http://${host}:${port}`,
     requests,
     events,
     get duplicates() {
@@ -131,7 +134,7 @@ export async function startReceiver(t: TestEnd, options: ReceiverOptions = {}): 
       );
     },
     close: () => close(server),
-    reopen: () => listen(server, port),
+    reopen: () => listen(server, port, host),
   };
 }
 
@@ -172,10 +175,10 @@ function send(response: ServerResponse, answer: Answer): void {
   response.writeHead(status, headers).end(body);
 }
 
-function listen(server: Server, port: number): Promise<void> {
+function listen(server: Server, port: number, host: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
-    server.listen(port, "127.0.0.1", () => {
+    server.listen(port, host, () => {
       server.off("error", reject);
       resolve();
     });

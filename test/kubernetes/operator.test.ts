@@ -23,7 +23,7 @@ const summary = async (scene: Scene) => {
 };
 
 describe("a source", () => {
-  test("F12 waits for its Secret, and is Ready once a worker serves it", async (t) => {
+  test("F12 G8 waits for its Secret, and is Ready only once a worker serves it", async (t) => {
     const scene = await suite.scene(t);
     if (scene === null) return;
     const kubelet = await startKubelet(t, scene.plane, scene.namespace);

@@ -4,6 +4,7 @@ import { parseAllDocuments } from "yaml";
 import { parsePgEventSource } from "../core/api/parse.ts";
 import { KIND, type PgEventSource } from "../core/api/source.ts";
 import { PgEventsError } from "../core/errors.ts";
+import { hiddenKeys } from "../core/reconcile/secret-references.ts";
 import { type DatabaseSettings, databaseFromSecret, databaseFromUrl } from "../core/settings/database.ts";
 import { hideSecret } from "../runtime/log.ts";
 import { secretFiles } from "../runtime/secret-files.ts";
@@ -42,7 +43,10 @@ export function databaseOf(source: PgEventSource, options: DatabaseOptions): Dat
     return settings;
   }
   if (source.spec.database !== undefined && options.secrets !== undefined) {
-    return databaseFromSecret(source.spec.database, secretFiles(options.secrets));
+    const read = secretFiles(options.secrets, hiddenKeys(source.spec));
+    const settings = databaseFromSecret(source.spec.database, read);
+    if (settings.password !== undefined) hideSecret(settings.password); // it may be a part of a URI
+    return settings;
   }
   throw new PgEventsError("PGE_DATABASE_MISSING", "No database is given.", {
     remedy:

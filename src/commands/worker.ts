@@ -2,6 +2,7 @@ import { Command, Option } from "commander";
 import { parsePgEventSource } from "../core/api/parse.ts";
 import type { PgEventSource } from "../core/api/source.ts";
 import { PgEventsError } from "../core/errors.ts";
+import { hiddenKeys } from "../core/reconcile/secret-references.ts";
 import { createLogger, LOG_LEVELS, type LogLevel } from "../runtime/log.ts";
 import { createRegistry, eventLoopCheck, serveMetrics, serveProbes } from "../runtime/observability.ts";
 import { secretFiles } from "../runtime/secret-files.ts";
@@ -80,7 +81,7 @@ async function run(flags: WorkerFlags): Promise<void> {
     {
       source,
       settings: () => databaseOf(source, flags),
-      readSecret: secretFiles(flags.secrets),
+      readSecret: secretFiles(flags.secrets, hiddenKeys(source.spec)),
       owner: ownerOf(source),
       allowLoopback: process.env.KUBERNETES_SERVICE_HOST === undefined,
       registry,

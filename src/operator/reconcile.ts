@@ -18,6 +18,7 @@ import {
 } from "../core/reconcile/assess.ts";
 import { nextLookMs } from "../core/reconcile/schedule.ts";
 import { type DatabaseSettings, databaseFromSecret } from "../core/settings/database.ts";
+import { hideSecret } from "../runtime/log.ts";
 import { lookAtDatabase, problemOf } from "./database.ts";
 import { finalize } from "./finalize.ts";
 import { type ResolvedSecrets, resolveSecrets } from "./secrets.ts";
@@ -126,7 +127,9 @@ function settingsOf(source: PgEventSource, secrets: ResolvedSecrets): DatabaseSe
   if (database === undefined)
     return { ok: false, reason: "InvalidSpec", message: "spec.database is required." };
   try {
-    return databaseFromSecret(database, secrets.read);
+    const settings = databaseFromSecret(database, secrets.read);
+    if (settings.password !== undefined) hideSecret(settings.password); // it may be a part of a URI
+    return settings;
   } catch (error) {
     return problemOf(error, "SecretInvalid");
   }

@@ -48,7 +48,7 @@ export async function resolveSecrets(
     secrets.set(name, secret);
   }
   const hash = createHmac("sha256", options.hashKey);
-  for (const { name, key, optional, leavesCluster } of references) {
+  for (const { name, key, optional, leavesCluster, hidden } of references) {
     const secret = secrets.get(name);
     const value = secret?.data?.[key];
     if (value === undefined && !optional) {
@@ -61,10 +61,14 @@ export async function resolveSecrets(
         message: `Secret ${name} is sent to a callback, so it needs the label ${ALLOW_LABEL}: "true".`,
       };
     }
+    if (hidden && value !== undefined) hideSecret(decode(value).trim());
     hash.update(`${name}/${key}=${value ?? ""}\n`);
   }
   return {
-    read: (name, key) => decode(secrets.get(name)?.data?.[key]),
+    read: (name, key) => {
+      const value = secrets.get(name)?.data?.[key];
+      return value === undefined ? undefined : decode(value);
+    },
     hash: hash.digest("hex").slice(0, 32),
   };
 }
@@ -81,9 +85,6 @@ async function getSecret(
   }
 }
 
-function decode(value: string | undefined): string | undefined {
-  if (value === undefined) return undefined;
-  const text = Buffer.from(value, "base64").toString("utf8");
-  hideSecret(text.trim());
-  return text;
+function decode(base64: string): string {
+  return Buffer.from(base64, "base64").toString("utf8");
 }

@@ -13,7 +13,7 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
-/** An address `host:port` or `:port`; port 0 picks a free one. @throws PgEventsError PGE_ADDRESS_INVALID */
+/** An address `host:port` or `:port` (every address of the machine); port 0 picks a free one. @throws PgEventsError PGE_ADDRESS_INVALID */
 export function parseAddress(text: string, what: string): { host: string; port: number } {
   const match = /^(\[[0-9a-fA-F:]+\]|[^:]*):(\d{1,5})$/.exec(text);
   const port = Number(match?.[2]);
@@ -23,7 +23,7 @@ export function parseAddress(text: string, what: string): { host: string; port: 
       `${what} must be host:port or :port, not ${JSON.stringify(text)}.`,
     );
   }
-  return { host: (match[1] ?? "").replace(/^\[|\]$/g, "") || "0.0.0.0", port };
+  return { host: (match[1] ?? "").replace(/^\[|\]$/g, ""), port };
 }
 
 /**
@@ -51,7 +51,8 @@ export function serve(
   );
   server.on("clientError", (_error, socket) => socket.destroy());
   return new Promise((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => {
+    // After a start that succeeded this settles nothing: a connection that could not be accepted harms nobody.
+    server.on("error", (error: NodeJS.ErrnoException) => {
       const text = error.code === "EADDRINUSE" ? "is in use" : `cannot be listened on (${error.code})`;
       reject(
         new PgEventsError("PGE_ADDRESS_IN_USE", `${what}: ${address} ${text}.`, {
@@ -60,7 +61,7 @@ export function serve(
         }),
       );
     });
-    server.listen(port, host, () =>
+    server.listen({ port, ...(host === "" ? {} : { host }) }, () =>
       resolve({ port: (server.address() as { port: number }).port, close: () => closeServer(server) }),
     );
   });

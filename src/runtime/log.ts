@@ -11,11 +11,14 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 const MASK = "[hidden]";
 /** Shorter values would mask parts of ordinary words. */
 const SHORTEST_SECRET = 4;
-const secrets = new Set<string>();
+/** The longest first: a secret may be a part of another one. */
+let secrets: readonly string[] = [];
 
 /** Masks this text in every log line from now on. */
 export function hideSecret(text: string): void {
-  if (text.length >= SHORTEST_SECRET) secrets.add(JSON.stringify(text).slice(1, -1));
+  const escaped = JSON.stringify(text).slice(1, -1);
+  if (text.length < SHORTEST_SECRET || secrets.includes(escaped)) return;
+  secrets = [...secrets, escaped].sort((a, b) => b.length - a.length);
 }
 
 /** The text with every registered secret masked. */

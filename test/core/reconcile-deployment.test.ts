@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import { parsePgEventSource } from "../../src/core/api/parse.ts";
 import type { PgEventSource } from "../../src/core/api/source.ts";
 import { matches } from "../../src/core/reconcile/matches.ts";
-import { secretReferences } from "../../src/core/reconcile/secret-references.ts";
+import { hiddenKeys, secretReferences } from "../../src/core/reconcile/secret-references.ts";
 import { workerDeployment } from "../../src/core/reconcile/worker-deployment.ts";
 
 const OPTIONS = {
@@ -219,10 +219,23 @@ describe("secret references", () => {
       ],
     }).spec;
     assert.deepEqual(secretReferences(spec), [
-      { name: "shop-db", key: "ca.crt", optional: false, leavesCluster: false },
-      { name: "shop-db", key: "uri", optional: false, leavesCluster: false },
-      { name: "token", key: "value", optional: false, leavesCluster: true },
+      { name: "shop-db", key: "ca.crt", optional: false, leavesCluster: false, hidden: false },
+      { name: "shop-db", key: "uri", optional: false, leavesCluster: false, hidden: true },
+      { name: "token", key: "value", optional: false, leavesCluster: true, hidden: true },
     ]);
+  });
+
+  test("of a connection hide the password only; a key that is also one keeps it hidden", () => {
+    const hiddenOf = (keys: object) =>
+      secretReferences(source({ database: { secretRef: { name: "shop-db" }, keys } }).spec)
+        .filter(({ hidden }) => hidden)
+        .map(({ key }) => key);
+    assert.deepEqual(hiddenOf({}), ["password"]);
+    assert.deepEqual(hiddenOf({ username: "both", password: "both" }), ["both"]);
+    const { spec } = source();
+    assert.equal(hiddenKeys(spec)("shop-db", "password"), true);
+    assert.equal(hiddenKeys(spec)("shop-db", "host"), false);
+    assert.equal(hiddenKeys(spec)("other", "host"), true);
   });
 
   test("the port may be missing, and the password when there is a certificate", () => {

@@ -227,6 +227,25 @@ test("a connection that says nothing any more is given up", async (t) => {
   assert.equal(reports.filter(({ operation }) => operation === "list").length, 1, "no list is needed");
 });
 
+test("a watch goes on where the one before ended, and tells nothing twice", async (t) => {
+  const s = await scene(t);
+  if (s === null) return;
+  const { told } = await s.watching(s.proxy.config, { silenceMs: 700 });
+  const { resourceVersion } = (await s.put("once", "1")).metadata;
+  await eventually(() => told.includes("once"));
+  const watchesFrom = () =>
+    s.proxy.requests.flatMap((request) =>
+      request.includes("watch=") ? [Number(/resourceVersion=(\d+)/.exec(request)?.[1])] : [],
+    );
+  const before = watchesFrom().length;
+  await eventually(() => watchesFrom().length >= before + 2);
+  assert.ok((watchesFrom().at(-1) as number) >= Number(resourceVersion));
+  assert.deepEqual(
+    told.filter((name) => name === "once"),
+    ["once"],
+  );
+});
+
 test("a list from time to time finds what a watch did not tell, and counts it", async (t) => {
   const s = await scene(t);
   if (s === null) return;

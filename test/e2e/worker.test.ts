@@ -2,22 +2,33 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { callbackTo, localSource } from "../support/local-source.ts";
-import { connect, testDatabase } from "../support/postgres.ts";
+import { connect, type TestEnd, testDatabase } from "../support/postgres.ts";
 import { eventually } from "../support/processes.ts";
 import { type ReceivedEvent, startReceiver } from "../support/receiver.ts";
 
 const TABLE = "create table orders (id integer primary key, note text)";
 
-const ids = (events: readonly ReceivedEvent[]) => events.map(({ id }) => id);
-const newIds = (events: readonly ReceivedEvent[]) => events.map(({ data }) => data.new?.id);
-
-test("G1 a transaction that commits late is not lost", async (t) => {
+/** A table, a receiver, and a source that is built. */
+async function built(t: TestEnd) {
   const database = await testDatabase(t, { owner: true });
   const receiver = await startReceiver(t);
   await database.query(TABLE);
   const source = localSource(t, database, { callbacks: [callbackTo(receiver.url)] });
   await source.build();
-  await source.startWorker();
+  return { database, receiver, source };
+}
+
+/** The same with a worker at work. */
+async function relaying(t: TestEnd) {
+  const scene = await built(t);
+  return { ...scene, worker: await scene.source.startWorker() };
+}
+
+const ids = (events: readonly ReceivedEvent[]) => events.map(({ id }) => id);
+const newIds = (events: readonly ReceivedEvent[]) => events.map(({ data }) => data.new?.id);
+
+test("G1 a transaction that commits late is not lost", async (t) => {
+  const { database, receiver } = await relaying(t);
   const late = await connect(t, database.url);
   await late.query("begin");
   await late.query("insert into orders values (1, 'late')"); // takes its outbox id first
@@ -29,12 +40,7 @@ test("G1 a transaction that commits late is not lost", async (t) => {
 });
 
 test("G6 what is rolled back is not delivered, savepoints included", async (t) => {
-  const database = await testDatabase(t, { owner: true });
-  const receiver = await startReceiver(t);
-  await database.query(TABLE);
-  const source = localSource(t, database, { callbacks: [callbackTo(receiver.url)] });
-  await source.build();
-  await source.startWorker();
+  const { database, receiver } = await relaying(t);
   await database.query("begin; insert into orders values (1); rollback");
   await database.query(
     "begin; insert into orders values (2); savepoint s; insert into orders values (3); rollback to s; commit",
@@ -45,12 +51,7 @@ test("G6 what is rolled back is not delivered, savepoints included", async (t) =
 });
 
 test("every operation arrives with its images, key and operation", async (t) => {
-  const database = await testDatabase(t, { owner: true });
-  const receiver = await startReceiver(t);
-  await database.query(TABLE);
-  const source = localSource(t, database, { callbacks: [callbackTo(receiver.url)] });
-  await source.build();
-  await source.startWorker();
+  const { database, receiver } = await relaying(t);
   await database.query("insert into orders values (1, 'a')");
   await database.query("update orders set note = 'b'");
   await database.query("delete from orders");
@@ -68,12 +69,7 @@ test("every operation arrives with its images, key and operation", async (t) => 
 });
 
 test("a row of 1 MB passes", async (t) => {
-  const database = await testDatabase(t, { owner: true });
-  const receiver = await startReceiver(t);
-  await database.query(TABLE);
-  const source = localSource(t, database, { callbacks: [callbackTo(receiver.url)] });
-  await source.build();
-  await source.startWorker();
+  const { database, receiver } = await relaying(t);
   const note = "0123456789abcdef".repeat(65_536);
   await database.query("insert into orders values (1, $1)", [note]);
   await database.query("update orders set note = note || '!'");
@@ -84,11 +80,7 @@ test("a row of 1 MB passes", async (t) => {
 });
 
 test("G1 what happens while no worker runs is delivered later, each once", async (t) => {
-  const database = await testDatabase(t, { owner: true });
-  const receiver = await startReceiver(t);
-  await database.query(TABLE);
-  const source = localSource(t, database, { callbacks: [callbackTo(receiver.url)] });
-  await source.build();
+  const { database, receiver, source } = await built(t);
   // More than one read holds, so that slices are read as well; deletions leave gaps between the rows.
   await database.query("insert into orders select i from generate_series(1, 3500) as i");
   await database.query("begin; insert into orders select i from generate_series(5000, 6000) as i; rollback");
@@ -131,12 +123,7 @@ test("G5 two workers do not deliver twice, and share the callbacks", async (t) =
 });
 
 test("G1 G5 kill -9 of the worker in the middle of a batch loses nothing; repeats carry the same id", async (t) => {
-  const database = await testDatabase(t, { owner: true });
-  const receiver = await startReceiver(t);
-  await database.query(TABLE);
-  const source = localSource(t, database, { callbacks: [callbackTo(receiver.url)] });
-  await source.build();
-  const worker = await source.startWorker();
+  const { database, receiver, source, worker } = await relaying(t);
   await database.query("insert into orders select i from generate_series(1, 5000) as i");
   await receiver.waitFor(500);
   worker.kill("SIGKILL");
@@ -277,12 +264,7 @@ test("G3 a writer does not wait for a callback that hangs", async (t) => {
 });
 
 test("G4 a new table and an altered one are captured within seconds, without a build by hand", async (t) => {
-  const database = await testDatabase(t, { owner: true });
-  const receiver = await startReceiver(t);
-  await database.query(TABLE);
-  const source = localSource(t, database, { callbacks: [callbackTo(receiver.url)] });
-  await source.build();
-  const worker = await source.startWorker();
+  const { database, receiver, worker } = await relaying(t);
   await database.query("create table invoices (id integer primary key)");
   await worker.waitForLine(/"schema changed: capture renewed"/);
   await database.query("insert into invoices values (7)");
@@ -295,12 +277,7 @@ test("G4 a new table and an altered one are captured within seconds, without a b
 });
 
 test("the worker survives the loss of its connections and of the server's sessions", async (t) => {
-  const database = await testDatabase(t, { owner: true });
-  const receiver = await startReceiver(t);
-  await database.query(TABLE);
-  const source = localSource(t, database, { callbacks: [callbackTo(receiver.url)] });
-  await source.build();
-  await source.startWorker();
+  const { database, receiver } = await relaying(t);
   for (let round = 1; round <= 3; round += 1) {
     await database.query(
       "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pg-events/%' and datname = current_database()",

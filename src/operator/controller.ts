@@ -171,9 +171,9 @@ export class Controller {
     const { uid, generation, deletionTimestamp, annotations, finalizers } = object.metadata;
     const text = JSON.stringify([uid, generation, deletionTimestamp, annotations, finalizers]);
     if (this.#queued.get(key) === text) return;
-    const first = !this.#queued.has(key);
+    const listed = !this.synced; // of the first list, and so no change of now
     this.#queued.set(key, text);
-    this.#enqueue(key, !first);
+    this.#enqueue(key, !listed);
   }
 
   #enqueue(key: string, urgent: boolean): void {

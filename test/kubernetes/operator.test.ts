@@ -305,6 +305,28 @@ describe("the worker Deployment", () => {
 });
 
 describe("secrets", () => {
+  test("F16 a Secret that is deleted stops no worker", async (t) => {
+    const scene = await suite.scene(t);
+    if (scene === null) return;
+    const kubelet = await startKubelet(t, scene.plane, scene.namespace);
+    await scene.connect();
+    await scene.apply();
+    await scene.waitFor("Ready", "True");
+    const { metadata } = await scene.deployment();
+    await scene.cluster.request("DELETE", `/api/v1/namespaces/${scene.namespace}/secrets/shop-db`);
+    await askToLook(scene, "now");
+    await scene.waitFor("Ready", "False", "SecretNotFound");
+    assert.equal((await scene.deployment()).metadata.generation, metadata.generation);
+    assert.deepEqual(
+      kubelet.pods().map(({ restarts }) => restarts),
+      [0],
+    );
+    assert.deepEqual(await triggers(scene), ORDERS_CAPTURED);
+    await scene.connect();
+    await askToLook(scene, "again");
+    await scene.waitFor("Ready", "True");
+  });
+
   test("F13 a value that cannot be used is named by its key only", async (t) => {
     const scene = await suite.scene(t);
     if (scene === null) return;

@@ -12,6 +12,7 @@ interface BuildFlags extends DatabaseOptions {
   readonly dryRun?: true;
   readonly check?: true;
   readonly uninstall?: true;
+  readonly json?: true;
 }
 
 export function buildCommand(): Command {
@@ -23,6 +24,7 @@ export function buildCommand(): Command {
     .option("--dry-run", "print the SQL and change nothing")
     .option("--check", `exit with ${DIFFERS} if something differs, and change nothing`)
     .option("--uninstall", "remove capture from the database without a trace")
+    .option("--json", "print the outcome as one line of JSON")
     .action(run);
 }
 
@@ -32,18 +34,22 @@ async function run(flags: BuildFlags): Promise<void> {
   const owner = ownerOf(source);
   const { capture, callbacks } = source.spec;
   if (flags.uninstall) {
-    const { removed, tables } = await removeCapture(settings, { schemaName: capture.schemaName, owner });
-    print(
-      removed
-        ? `Removed capture of ${count(tables, "table")} and schema ${capture.schemaName}.`
-        : "Nothing to remove.",
-    );
+    const removal = await removeCapture(settings, { schemaName: capture.schemaName, owner });
+    const { removed, tables } = removal;
+    if (flags.json) print(JSON.stringify(removal));
+    else
+      print(
+        removed
+          ? `Removed capture of ${count(tables, "table")} and schema ${capture.schemaName}.`
+          : "Nothing to remove.",
+      );
     return;
   }
   const request = { capture, callbacks: callbacks.map(({ name }) => name), owner, version: VERSION };
   const planOnly = flags.dryRun || flags.check;
   const report = await buildCapture(settings, request, { mode: planOnly ? "plan" : "apply" });
-  if (flags.dryRun) print(report.sql.length === 0 ? "-- nothing to do" : report.sql.join("\n\n"));
+  if (flags.json) print(JSON.stringify(report));
+  else if (flags.dryRun) print(report.sql.length === 0 ? "-- nothing to do" : report.sql.join("\n\n"));
   else describe(report, flags.check === true);
   if (flags.check && (report.changed || report.failures.length > 0)) process.exitCode = DIFFERS;
   else if (!flags.dryRun && report.failures.length > 0) process.exitCode = 1;

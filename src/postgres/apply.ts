@@ -14,7 +14,8 @@ import { databaseError } from "./connect.ts";
 
 /** Attempts for one table when others hold its lock, or lock in another order. */
 const TABLE_ATTEMPTS = 3;
-const LOCK_STATES = ["55P03", "40P01"];
+/** SQLSTATEs of a lock that could not be had. */
+export const LOCK_STATES = ["55P03", "40P01"];
 /** Milliseconds between those attempts at most, so that who waited behind us gets through. */
 const LOCK_PAUSE_MS = 500;
 
@@ -74,29 +75,41 @@ async function setTriggers(
       return null;
     } catch (error) {
       const known = databaseError(error, context.settings);
-      const { code } = (known.cause ?? {}) as { code?: string };
-      if (code === undefined || !/^[0-9A-Z]{5}$/.test(code) || /^(08|57P)/.test(code)) throw known; // the connection
-      if (LOCK_STATES.includes(code) && attempt < TABLE_ATTEMPTS) {
-        await new Promise((resolve) => setTimeout(resolve, LOCK_PAUSE_MS * Math.random()));
-        continue;
-      }
-      return { table, reason: tableReason(known), message: `${table}: ${known.message}` };
+      const state = sqlState(known);
+      if (state === null || /^(08|57P)/.test(state)) throw known; // the connection
+      if (!LOCK_STATES.includes(state) || attempt === TABLE_ATTEMPTS)
+        return { table, reason: tableReason(known), message: `${table}: ${known.message}` };
+      await lockPause();
     }
   }
+}
+
+/** The SQLSTATE behind an error; null when the server did not send one. */
+export function sqlState(error: unknown): string | null {
+  const { code = "" } = ((error as { cause?: unknown }).cause ?? {}) as { code?: string };
+  return /^[0-9A-Z]{5}$/.test(code) ? code : null;
+}
+
+export function lockPause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, LOCK_PAUSE_MS * Math.random()));
 }
 
 function tableReason(error: PgEventsError): TableFailure["reason"] {
   return error.reason === "PermissionDenied" || error.reason === "LockTimeout" ? error.reason : "BuildFailed";
 }
 
-async function inTransaction(
-  { client, settings }: ApplyContext,
+/**
+ * Runs statements in a transaction, with the timeouts of the settings and a search path on which no
+ * function or operator of a user is.
+ * @throws PgEventsError
+ */
+export async function inTransaction(
+  { client, settings }: Pick<ApplyContext, "client" | "settings">,
   statements: readonly string[],
 ): Promise<void> {
-  await client.query("begin");
   try {
     await client.query(
-      `set local lock_timeout = '${settings.lockTimeoutSeconds}s'; set local statement_timeout = '${settings.statementTimeoutSeconds}s'`,
+      `begin; set local search_path = pg_catalog; set local lock_timeout = '${settings.lockTimeoutSeconds}s'; set local statement_timeout = '${settings.statementTimeoutSeconds}s'`,
     );
     for (const statement of statements) await client.query(statement);
     await client.query("commit");

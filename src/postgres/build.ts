@@ -16,13 +16,12 @@ import { type CapturePlan, planCapture } from "../core/capture/plan.ts";
 import { PgEventsError } from "../core/errors.ts";
 import type { DatabaseSettings } from "../core/settings/database.ts";
 import { applyActions } from "./apply.ts";
+import { withBuildLock } from "./build-lock.ts";
 import { readCatalog } from "./catalog.ts";
 import { connectDatabase, databaseError } from "./connect.ts";
 import { sqlSources } from "./sql-files.ts";
 
 const OLDEST_SERVER = 140_000;
-/** Seconds to wait for another build of the same schema. */
-const BUILD_LOCK_SECONDS = 60;
 
 export interface BuildRequest {
   readonly capture: CaptureSpec;
@@ -103,25 +102,19 @@ async function build(
   const first = await look();
   if (first.diff.actions.length === 0 || options.mode === "plan") return report(first, names, request, []);
   await options.beforeApply?.();
-  await lockBuild(client, names);
-  const found = await look(); // another build may have done it meanwhile
-  const failures = await applyActions(
-    {
-      client,
-      names,
-      sources: sqlSources(),
-      settings,
-      signal: options.signal,
-      onAction: options.onAction ?? (() => undefined),
-    },
-    found.diff.actions,
-  );
-  return report(found, names, request, failures);
-}
-
-async function lockBuild(client: pg.Client, names: CaptureNames): Promise<void> {
-  await client.query(`set lock_timeout = '${BUILD_LOCK_SECONDS}s'`);
-  await client.query("select pg_advisory_lock($1, $2)", [...names.buildLock]); // ends with the session
+  const context = {
+    client,
+    names,
+    sources: sqlSources(),
+    settings,
+    signal: options.signal,
+    onAction: options.onAction ?? (() => undefined),
+  };
+  return withBuildLock({ settings, names, signal: options.signal }, async () => {
+    const found = await look(); // another build may have done it meanwhile
+    const failures = await applyActions(context, found.diff.actions);
+    return report(found, names, request, failures);
+  });
 }
 
 function desired(request: BuildRequest, plan: CapturePlan) {
@@ -162,13 +155,14 @@ function refuse(catalog: ObservedCatalog, request: BuildRequest, names: CaptureN
       disposition: "retry",
     });
   }
-  if (installation === null && catalog.schemaExists && !request.capture.schemaName.startsWith("pgevents")) {
+  if (installation === null && catalog.schemaInUse) {
     throw new PgEventsError(
       "PGE_SCHEMA_IN_USE",
-      `Schema ${names.schemaName} exists and is not a capture schema.`,
+      `Schema ${names.schemaName} holds something that is not, or not a whole, capture.`,
       {
         reason: "OwnershipConflict",
         remedy: "Choose another spec.capture.schemaName, or drop the schema.",
+        disposition: "retry",
       },
     );
   }

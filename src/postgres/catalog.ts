@@ -11,6 +11,14 @@ import { literal } from "../core/capture/quote.ts";
 /** SQLSTATEs of a query over our own tables where there are none yet. */
 const NOT_INSTALLED = ["42P01", "3F000"];
 
+/**
+ * Settings of the session that change how the server writes names and texts, and a search path on which
+ * no function or operator of a user is: those must not run with our rights.
+ */
+const SETTINGS = `set local search_path = pg_catalog;
+  set local standard_conforming_strings = on;
+  set local quote_all_identifiers = off`;
+
 /** @throws the driver's error */
 export async function readCatalog(client: pg.Client, names: CaptureNames): Promise<ObservedCatalog> {
   try {
@@ -22,17 +30,28 @@ export async function readCatalog(client: pg.Client, names: CaptureNames): Promi
 }
 
 async function read(client: pg.Client, names: CaptureNames, installation: string): Promise<ObservedCatalog> {
-  const { rows } = await client.query<{ catalog: string }>(`
+  const query = `
     select json_build_object(
       'serverVersion', current_setting('server_version'),
       'serverVersionNumber', current_setting('server_version_num')::integer,
       'readOnly', pg_is_in_recovery() or current_setting('transaction_read_only')::boolean,
-      'schemaExists', exists (select from pg_namespace where nspname = ${literal(names.schemaName)}),
+      'schemaInUse', exists (select from pg_class where relnamespace = (${namespaceOf(names)}))
+        or exists (select from pg_proc where pronamespace = (${namespaceOf(names)})),
       'installation', (${installation}),
       'relations', (${relationsQuery(names)})
-    )::text as catalog`);
-  return JSON.parse(rows[0]?.catalog ?? "null") as ObservedCatalog;
+    )::text as catalog`;
+  try {
+    const results: unknown = await client.query(`begin; ${SETTINGS}; ${query}; commit`);
+    const answer = (results as pg.QueryResult<{ catalog: string }>[]).find(({ rows }) => rows.length > 0);
+    return JSON.parse(answer?.rows[0]?.catalog ?? "null") as ObservedCatalog;
+  } catch (error) {
+    await client.query("rollback").catch(() => undefined);
+    throw error;
+  }
 }
+
+const namespaceOf = (names: CaptureNames) =>
+  `select oid from pg_namespace where nspname = ${literal(names.schemaName)}`;
 
 const installationQuery = (names: CaptureNames) => `
   select json_build_object(
@@ -54,6 +73,8 @@ const relationsQuery = (names: CaptureNames) => `
     'name', relname,
     'kind', relkind,
     'isPartition', relispartition,
+    'ofExtension', exists (
+      select from pg_depend where classid = 'pg_class'::regclass and objid = pg_class.oid and deptype = 'e'),
     'key', key_columns.names,
     'triggers', coalesce(managed.triggers, '[]')
   ) order by nspname, relname), '[]')
@@ -66,7 +87,7 @@ const relationsQuery = (names: CaptureNames) => `
     from pg_index
     cross join unnest(indkey) with ordinality as key_column (number, position)
     join pg_attribute on attrelid = indrelid and attnum = key_column.number
-    where indrelid = pg_class.oid and indisprimary
+    where indrelid = pg_class.oid and indisprimary and position <= indnkeyatts -- the rest are INCLUDE columns
   ) as key_columns
   left join lateral (
     select json_agg(json_build_object(
@@ -83,7 +104,7 @@ const relationsQuery = (names: CaptureNames) => `
     left join (values ${OPERATION_VALUES(names)}) as operation (verb, trigger_name, transition)
       on proname = 'capture_' || operation.verb
     where tgrelid = pg_class.oid and not tgisinternal
-      and pronamespace = (select oid from pg_namespace where nspname = ${literal(names.schemaName)})
+      and pronamespace = (${namespaceOf(names)})
   ) as managed on true
   where relkind in ('r', 'p', 'v', 'm', 'f')
     and relpersistence <> 't'

@@ -1,26 +1,26 @@
 /** The only place that makes connections. Builds the driver's configuration, TLS included, by itself. */
+import { isIP } from "node:net";
 import { type ConnectionOptions, checkServerIdentity } from "node:tls";
 import pg from "pg";
 import { PgEventsError } from "../core/errors.ts";
-import type { DatabaseSettings, TlsSettings } from "../core/settings/database.ts";
+import { type DatabaseSettings, isLoopback, type TlsSettings } from "../core/settings/database.ts";
 
 /** What a connection is for; part of its application_name, `pg-events/<purpose>`. */
 export type ConnectionPurpose = "build" | "worker" | "status";
 
 /**
- * Connects, with the timeouts of a build or none.
+ * Connects. Nothing is set for the session: behind a transaction pooler that would reach the sessions
+ * of others. What a piece of work needs it sets within its transactions.
  * @throws PgEventsError with the condition reason that fits (see `databaseError`)
  */
 export async function connectDatabase(
   settings: DatabaseSettings,
   purpose: ConnectionPurpose,
 ): Promise<pg.Client> {
-  const client = new pg.Client(clientConfig(settings, purpose));
+  const client = new GuardedClient(clientConfig(settings, purpose));
   client.on("error", () => undefined); // the query under way, or the next one, reports it
   try {
     await client.connect();
-    // Operators and functions that users made in `public` must not run with our rights.
-    await client.query("set search_path = pg_catalog");
   } catch (error) {
     await client.end().catch(() => undefined);
     throw databaseError(error, settings);
@@ -32,6 +32,7 @@ export async function connectDatabase(
 export function createPool(settings: DatabaseSettings, purpose: ConnectionPurpose, max: number): pg.Pool {
   const pool = new pg.Pool({
     ...clientConfig(settings, purpose),
+    Client: GuardedClient,
     max,
     idleTimeoutMillis: 60_000,
     keepAlive: true,
@@ -40,7 +41,37 @@ export function createPool(settings: DatabaseSettings, purpose: ConnectionPurpos
   return pool;
 }
 
-function clientConfig(settings: DatabaseSettings, purpose: ConnectionPurpose): pg.ClientConfig {
+interface GuardedConfig extends pg.ClientConfig {
+  allowsWeakAuthentication?: boolean;
+}
+
+/**
+ * The driver answers whatever way of authentication the server asks for. This one gives a password in
+ * clear, or its MD5, only to a server that TLS has verified, or that is this machine.
+ */
+class GuardedClient extends pg.Client {
+  constructor(config: GuardedConfig = {}) {
+    super(config);
+    if (config.allowsWeakAuthentication === true) return;
+    for (const request of ["authenticationCleartextPassword", "authenticationMD5Password"]) {
+      this.connection.prependListener(request, () => {
+        // The driver's own handler asks for the password next, and gets this error for it.
+        this.password = (() => Promise.reject(weakAuthentication())) as unknown as string;
+      });
+    }
+  }
+}
+
+function weakAuthentication(): PgEventsError {
+  const message = "The server asks for the password in clear or as MD5, and TLS does not verify who it is.";
+  return new PgEventsError("PGE_AUTHENTICATION_FAILED", message, {
+    reason: "AuthenticationFailed",
+    remedy: "Use scram-sha-256 on the server, or TLS mode VerifyFull.",
+    disposition: "retry",
+  });
+}
+
+function clientConfig(settings: DatabaseSettings, purpose: ConnectionPurpose): GuardedConfig {
   const ssl = sslOptions(settings.tls, settings.host);
   return {
     host: settings.host,
@@ -49,6 +80,9 @@ function clientConfig(settings: DatabaseSettings, purpose: ConnectionPurpose): p
     user: settings.user,
     ...(settings.password === undefined ? {} : { password: settings.password }),
     ssl: ssl ?? false,
+    enableChannelBinding: ssl !== null,
+    allowsWeakAuthentication:
+      settings.tls.mode === "VerifyFull" || settings.tls.mode === "VerifyCA" || isLoopback(settings.host),
     application_name: `pg-events/${purpose}`,
     connectionTimeoutMillis: settings.connectTimeoutSeconds * 1000,
     keepAlive: true,
@@ -60,7 +94,7 @@ function sslOptions(tls: TlsSettings, host: string): ConnectionOptions | null {
   if (tls.mode === "Disable") return null;
   const serverName = tls.serverName ?? host;
   return {
-    servername: serverName,
+    ...(isIP(serverName) === 0 ? { servername: serverName } : {}), // SNI knows no addresses
     rejectUnauthorized: tls.mode !== "Require",
     ...(tls.ca === undefined ? {} : { ca: tls.ca }),
     ...(tls.clientCert === undefined ? {} : { cert: tls.clientCert }),

@@ -4,11 +4,15 @@ import { type CaptureNames, captureNames } from "../core/capture/names.ts";
 import { ident, qualified } from "../core/capture/quote.ts";
 import { PgEventsError } from "../core/errors.ts";
 import type { DatabaseSettings } from "../core/settings/database.ts";
+import { inTransaction, LOCK_STATES, lockPause, sqlState } from "./apply.ts";
+import { withBuildLock } from "./build-lock.ts";
 import { readCatalog } from "./catalog.ts";
 import { connectDatabase, databaseError } from "./connect.ts";
 
 /** Rounds over the tables that others had locked. */
 const ROUNDS = 5;
+/** Who does not own a table may make a trigger there, and not drop it: it goes with the schema then. */
+const NO_RIGHT = "42501";
 
 export interface RemovalReport {
   /** False: there was nothing of ours. */
@@ -26,7 +30,8 @@ export async function removeCapture(
 ): Promise<RemovalReport> {
   const client = await connectDatabase(settings, "build");
   try {
-    return await remove(client, settings, captureNames(request.schemaName), request.owner);
+    const names = captureNames(request.schemaName);
+    return await withBuildLock({ settings, names }, () => remove(client, settings, names, request.owner));
   } catch (error) {
     throw databaseError(error, settings);
   } finally {
@@ -40,8 +45,6 @@ async function remove(
   names: CaptureNames,
   owner: string,
 ): Promise<RemovalReport> {
-  await client.query(`set lock_timeout = '60s'`);
-  await client.query("select pg_advisory_lock($1, $2)", [...names.buildLock]);
   const { installation, relations } = await readCatalog(client, names);
   if (installation === null) return { removed: false, tables: 0 };
   if (installation.owner !== owner) {
@@ -53,26 +56,28 @@ async function remove(
       },
     );
   }
-  await client.query(`set lock_timeout = '${settings.lockTimeoutSeconds}s'`);
+  const run = (statements: string[]) => retryLocked(() => inTransaction({ client, settings }, statements));
   const captured = relations.filter(({ triggers }) => triggers.length > 0);
   for (const { schema, name, triggers } of captured) {
     const drops = triggers.map(
       (trigger) => `drop trigger if exists ${ident(trigger.name)} on ${qualified(schema, name)}`,
     );
-    await retryLocked(() => client.query(drops.join("; ")));
+    await run(drops).catch((error: unknown) => {
+      if (sqlState(error) !== NO_RIGHT) throw error;
+    });
   }
-  await retryLocked(() => client.query(`drop schema ${names.schema} cascade`));
+  await run([`drop schema ${names.schema} cascade`]);
   return { removed: true, tables: captured.length };
 }
 
-async function retryLocked(run: () => Promise<unknown>): Promise<void> {
+async function retryLocked(run: () => Promise<void>): Promise<void> {
   for (let round = 1; ; round += 1) {
     try {
       await run();
       return;
     } catch (error) {
-      if ((error as { code?: string }).code !== "55P03" || round === ROUNDS) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 500 * Math.random()));
+      if (!LOCK_STATES.includes(sqlState(error) ?? "") || round === ROUNDS) throw error;
+      await lockPause();
     }
   }
 }

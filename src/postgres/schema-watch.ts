@@ -2,8 +2,8 @@
 import type { Pool } from "pg";
 
 /**
- * Changes when a table is created, renamed or dropped, when its columns or primary key change, or when
- * a trigger on it is dropped, disabled or replaced.
+ * Changes when a table is created, renamed, moved, attached as a partition or dropped, when its columns,
+ * primary key, owner or rights change, or when a trigger on it is made, dropped, disabled or replaced.
  */
 export async function schemaFingerprint(pool: Pool): Promise<string> {
   const { rows } = await pool.query<{ fingerprint: string }>(FINGERPRINT_QUERY);
@@ -13,8 +13,9 @@ export async function schemaFingerprint(pool: Pool): Promise<string> {
 const FINGERPRINT_QUERY = `
   select md5(
     coalesce((
-      select string_agg(concat_ws(' ', relation.oid, relname, relnamespace, relkind, columns.digest, keys.digest, triggers.digest), ',' order by relation.oid)
+      select string_agg(concat_ws(' ', relation.oid, relname, nspname, relkind, relispartition, relowner, relacl, columns.digest, keys.digest, triggers.digest), ',' order by relation.oid)
       from pg_catalog.pg_class as relation
+      join pg_catalog.pg_namespace as namespace on namespace.oid = relnamespace
       left join lateral (
         select string_agg(concat_ws(' ', attnum, attname, atttypid, attisdropped), ',' order by attnum) as digest
         from pg_catalog.pg_attribute where attrelid = relation.oid and attnum > 0
@@ -27,7 +28,6 @@ const FINGERPRINT_QUERY = `
         from pg_catalog.pg_trigger where tgrelid = relation.oid and not tgisinternal
       ) as triggers on true
       where relkind in ('r', 'p') and relpersistence <> 't'
-        and relnamespace not in (
-          select oid from pg_catalog.pg_namespace where nspname = 'information_schema' or nspname ~ '^pg_')
+        and nspname <> 'information_schema' and nspname !~ '^pg_'
     ), '')
   ) as fingerprint`;

@@ -63,10 +63,11 @@ export function statementsFor(action: CaptureAction, names: CaptureNames, source
       // A trigger that is wrong under the right name, disabled ones too, is replaced in place: no moment without capture.
       const created = action.create.map((operation) => triggerName(operation, names));
       return [
-        ...action.create.map((operation) => createTrigger(operation, table, action.key, names)),
+        // First, because a drop takes the strongest lock: one wait for the table, not a second one while writers are held.
         ...action.drop
           .filter((name) => !created.includes(name))
           .map((name) => `drop trigger if exists ${ident(name)} on ${table}`),
+        ...action.create.map((operation) => createTrigger(operation, table, action.key, names)),
       ];
     }
     case "RecordBuild":

@@ -18,6 +18,8 @@ export interface ObservedRelation extends TableName {
   /** pg_class.relkind: r ordinary, p partitioned, v view, m materialized view, f foreign. */
   readonly kind: string;
   readonly isPartition: boolean;
+  /** An extension made it; '*' leaves it out. */
+  readonly ofExtension: boolean;
   /** Columns of the primary key, in key order; empty without one. */
   readonly key: readonly string[];
   readonly triggers: readonly ObservedTrigger[];
@@ -39,8 +41,8 @@ export interface ObservedCatalog {
   readonly serverVersion: string;
   readonly serverVersionNumber: number;
   readonly readOnly: boolean;
-  /** The capture schema exists, ours or not. */
-  readonly schemaExists: boolean;
+  /** The capture schema holds tables or functions, ours or not. */
+  readonly schemaInUse: boolean;
   readonly installation: ObservedInstallation | null;
   readonly relations: readonly ObservedRelation[];
 }

@@ -23,7 +23,7 @@ export function planCapture(spec: CaptureSpec, relations: readonly ObservedRelat
   for (const relation of relations) {
     const entry = entryFor(entries, relation);
     if (entry === undefined) continue;
-    const obstacle = obstacleOf(relation);
+    const obstacle = obstacleOf(relation) ?? (entry.name === "*" ? reasonToSkip(relation) : null);
     if (obstacle === null)
       tables.push({ schema: relation.schema, name: relation.name, operations: entry.operations });
     else if (entry.name === "*") skipped.set(obstacle, (skipped.get(obstacle) ?? 0) + 1);
@@ -56,6 +56,11 @@ function obstacleOf({ kind, isPartition }: ObservedRelation): string | null {
   if (kind === "v" || kind === "m") return "views hold no rows of their own; capture the tables behind them";
   if (kind === "f") return "foreign tables change elsewhere; capture them in their own database";
   return null;
+}
+
+/** Why '*' leaves out a relation that could be captured by name. */
+function reasonToSkip({ ofExtension }: ObservedRelation): string | null {
+  return ofExtension ? "tables of an extension are captured only by name" : null;
 }
 
 function failureOf(entry: TableSpec, relations: readonly ObservedRelation[]): TableFailure[] {

@@ -34,6 +34,11 @@ export type ReadSecret = (secretName: string, key: string) => string | undefined
 const DEFAULT_TIMEOUTS = { connectTimeoutSeconds: 10, lockTimeoutSeconds: 3, statementTimeoutSeconds: 60 };
 const DEFAULT_PORT = 5432;
 
+/** A DNS name or an address. A path would make the driver use a local socket. */
+const HOST = /^[A-Za-z0-9_.:-]+$/;
+/** The end of a text in the protocol: what followed it would be read as further parameters. */
+const NUL = "\0";
+
 const SSLMODES: Record<string, TlsSpec["mode"]> = {
   disable: "Disable",
   require: "Require",
@@ -90,7 +95,7 @@ export function databaseFromSecret(spec: DatabaseSpec, readSecret: ReadSecret): 
     return { host, port, database, user, password, tls, ...timeouts };
   }
   return {
-    host: requireValue(secretRef.name, keys.host, read(keys.host)),
+    host: hostOf(secretRef.name, keys.host, read(keys.host)),
     port: portOf(secretRef.name, keys.port, read(keys.port)),
     database: requireValue(secretRef.name, keys.dbname, read(keys.dbname)),
     user: requireValue(secretRef.name, keys.username, read(keys.username)),
@@ -130,7 +135,7 @@ export function databaseSecretKeys(spec: DatabaseSpec): { name: string; key: str
 }
 
 export function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127(\.\d+){3}$/.test(host);
+  return host.toLowerCase() === "localhost" || host === "::1" || /^127(\.\d+){3}$/.test(host);
 }
 
 function tlsFrom(tls: TlsSpec, readSecret: ReadSecret): TlsSettings {
@@ -153,10 +158,16 @@ function requireValue(name: string, key: string, value: string | undefined): str
   const text = value?.replace(/\r?\n$/, "");
   if (text === undefined) throw secretInvalid(name, key, "is missing");
   if (text.trim() === "") throw secretInvalid(name, key, "is empty");
-  if (text.includes("\0") || text.includes("\uFFFD")) throw secretInvalid(name, key, "is not UTF-8 text");
+  if (text.includes(NUL) || text.includes("\uFFFD")) throw secretInvalid(name, key, "is not UTF-8 text");
   if (!text.includes("-----BEGIN ") && /[\r\n]/.test(text))
     throw secretInvalid(name, key, "holds a line break");
   return text;
+}
+
+function hostOf(name: string, key: string, value: string | undefined): string {
+  const host = requireValue(name, key, value);
+  if (!HOST.test(host)) throw secretInvalid(name, key, "is not a host name or address");
+  return host;
 }
 
 function passwordOf(
@@ -199,18 +210,18 @@ function parseUrl(text: string, invalid: (problem: string) => PgEventsError): Ur
   if (url.protocol !== "postgres:" && url.protocol !== "postgresql:")
     throw invalid("does not begin with postgres://");
   const decode = (part: string, what: string) => {
-    try {
-      return decodeURIComponent(part);
-    } catch {
-      throw invalid(`has a ${what} with a wrong percent-encoding`);
-    }
+    const text = decoded(part);
+    if (text === null) throw invalid(`has a ${what} with a wrong percent-encoding`);
+    if (text.includes(NUL)) throw invalid(`has a ${what} with a NUL`);
+    return text;
   };
   const host = decode(url.hostname, "host").replace(/^\[|\]$/g, "");
-  if (host === "" || host.includes(",")) throw invalid("must name exactly one host");
+  if (!HOST.test(host)) throw invalid("must name exactly one host");
   const user = decode(url.username, "user");
   if (user === "") throw invalid("names no user");
   const database = decode(url.pathname.slice(1), "database name");
   if (database === "") throw invalid("names no database");
+  if (url.port === "0") throw invalid("has a port that is not from 1 to 65535");
   const parameters = readParameters(url, invalid);
   const password = url.password === "" ? undefined : decode(url.password, "password");
   return {
@@ -248,6 +259,14 @@ function readParameters(
     }
   }
   return { sslmode, connectTimeoutSeconds };
+}
+
+function decoded(part: string): string | null {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
 }
 
 function parsePort(text: string): number | null {

@@ -58,19 +58,21 @@ export class LeaseKeeper {
 
   /** Lets every relay finish what is under way, and gives the leases back. */
   async drain(timeoutMs: number): Promise<void> {
-    await Promise.all(
-      this.relays.map(async (relay) => {
-        const renewal = setInterval(() => void this.#renew().catch(() => undefined), ROUND_MS);
-        await relay.drain(timeoutMs).finally(() => clearInterval(renewal));
-        await this.#options.leases.release(relay.callback, relay.term).catch((error: unknown) => {
-          this.#options.log.warn(
-            { callback: relay.callback, sqlstate: (error as { code?: string }).code },
-            "lease not given back; it ends by itself",
-          );
-        });
-        this.#relays.delete(relay.callback);
-      }),
-    );
+    const renewal = setInterval(() => void this.#renew().catch(() => undefined), ROUND_MS);
+    await Promise.all(this.relays.map((relay) => this.#handOver(relay, timeoutMs)));
+    clearInterval(renewal);
+  }
+
+  async #handOver(relay: Relay, timeoutMs: number): Promise<void> {
+    await relay.drain(timeoutMs);
+    this.#relays.delete(relay.callback); // before the lease goes: a renewal under way must not take it for lost
+    await this.#options.leases.release(relay.callback, relay.term).catch((error: unknown) => {
+      const sqlstate = (error as { code?: string }).code;
+      this.#options.log.warn(
+        { callback: relay.callback, sqlstate },
+        "lease not given back; it ends by itself",
+      );
+    });
   }
 
   async #round(): Promise<void> {
@@ -87,7 +89,7 @@ export class LeaseKeeper {
     const kept = new Set(await this.#options.leases.renew(held, this.#holder()));
     for (const relay of held) {
       if (kept.has(relay.callback)) relay.extendTrust(trustedUntil(sentMs));
-      else await this.#drop(relay);
+      else if (this.#relays.get(relay.callback) === relay) await this.#drop(relay);
     }
   }
 

@@ -281,7 +281,7 @@ export class Relay {
         const saved = await this.#retryDatabase("storing the checkpoint", () => this.#save());
         if (saved === null) return;
       }
-      if (!this.#acknowledged) await this.#untilProgress();
+      if (!this.#acknowledged && !this.#draining.signal.aborted) await this.#untilProgress();
     }
   }
 

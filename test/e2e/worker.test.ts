@@ -286,3 +286,18 @@ test("the worker survives the loss of its connections and of the server's sessio
     await receiver.waitFor((events) => newIds(events).includes(round));
   }
 });
+
+test("a worker that drains hands its callbacks over, whatever it was doing, and warns of nothing", async (t) => {
+  const { database, receiver, source, worker } = await relaying(t);
+  let draining = worker;
+  for (let round = 1; round <= 5; round += 1) {
+    await database.query("insert into orders values ($1)", [round]);
+    await receiver.waitFor(round);
+    draining.kill("SIGTERM"); // a checkpoint is being written just now
+    const { code } = await draining.exited;
+    const { rows } = await database.query("select holder from pgevents.callback");
+    assert.deepEqual([code, rows], [0, [{ holder: null }]]);
+    assert.doesNotMatch(draining.stderr, /"level":"warn"/);
+    draining = await source.startWorker();
+  }
+});

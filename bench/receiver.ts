@@ -1,8 +1,9 @@
-/** The receiver of the benchmarks, a process of its own: counts events, and measures the time since the write. */
+/** The receiver of the benchmarks, a process of its own: counts events, and notes when each arrived. */
 import { createServer } from "node:http";
 
 let events = 0;
-let latencies: number[] = [];
+/** Key of the row, and when its event arrived, in milliseconds since the epoch. */
+let arrivals: [string, number][] = [];
 const BATCH = /"specversion"/g;
 
 const server = createServer((request, response) => {
@@ -10,11 +11,11 @@ const server = createServer((request, response) => {
   const chunks: Buffer[] = [];
   request.on("data", (chunk: Buffer) => chunks.push(chunk));
   request.on("end", () => {
-    const time = request.headers["ce-time"];
-    if (time === undefined) events += Buffer.concat(chunks).toString().match(BATCH)?.length ?? 1;
+    const subject = request.headers["ce-subject"];
+    if (subject === undefined) events += Buffer.concat(chunks).toString().match(BATCH)?.length ?? 1;
     else {
       events += 1;
-      latencies.push(receivedMs - Date.parse(String(time)));
+      arrivals.push([decodeURIComponent(String(subject)), receivedMs]);
     }
     response.writeHead(204).end();
   });
@@ -25,8 +26,8 @@ server.listen(0, "127.0.0.1", () => process.send?.({ port: (server.address() as 
 process.on("message", (message) => {
   if (message === "reset") {
     events = 0;
-    latencies = [];
+    arrivals = [];
   }
-  process.send?.({ events, latencies: message === "latencies" ? latencies : [] });
+  process.send?.({ events, arrivals: message === "arrivals" ? arrivals : [] });
 });
 process.on("disconnect", () => process.exit(0));

@@ -1,4 +1,4 @@
-/** How fast a worker drains a backlog, over a bare loop in the same run; and how soon an event arrives. */
+/** How fast a worker drains a backlog, over a bare loop in the same run; and how soon after the commit an event arrives. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
@@ -71,13 +71,19 @@ async function latencyRow(bench: Bench, receiver: BenchReceiver, rate: number): 
   await untilCount(receiver, 1);
   await receiver.reset();
   const startMs = performance.now();
+  const committed = new Map<string, number>();
   for (let sent = 0; sent < rate * LATENCY_SECONDS; sent += 1) {
     const dueMs = startMs + (sent / rate) * 1000;
     if (dueMs > performance.now() + 1) await sleep(dueMs - performance.now());
-    await bench.client.query(INSERT);
+    const { rows } = await bench.client.query<{ id: string }>(`${INSERT} returning id`);
+    committed.set(`public.bench/[${rows[0]?.id}]`, performance.timeOrigin + performance.now());
   }
   await untilCount(receiver, rate * LATENCY_SECONDS);
-  const latencies = await receiver.latencies();
+  const arrivals = await receiver.arrivals();
+  // From the moment the writer knows of its commit; an event may overtake that.
+  const latencies = [...committed]
+    .map(([subject, atMs]) => Math.max(0, (arrivals.get(subject) ?? Number.NaN) - atMs))
+    .sort((a, b) => a - b);
   child.kill("SIGTERM");
   await once(child, "exit");
   await bench.remove();

@@ -80,8 +80,8 @@ export interface BenchReceiver {
   readonly url: string;
   reset(): Promise<void>;
   count(): Promise<number>;
-  /** Milliseconds from the write to the arrival, sorted. */
-  latencies(): Promise<number[]>;
+  /** When the event of each row arrived, milliseconds since the epoch, by CloudEvents subject. */
+  arrivals(): Promise<Map<string, number>>;
   close(): void;
 }
 
@@ -90,14 +90,14 @@ export async function startBenchReceiver(): Promise<BenchReceiver> {
   const [{ port }] = (await once(child, "message")) as [{ port: number }];
   const ask = async (question: string) => {
     child.send(question);
-    const [answer] = (await once(child, "message")) as [{ events: number; latencies: number[] }];
+    const [answer] = (await once(child, "message")) as [{ events: number; arrivals: [string, number][] }];
     return answer;
   };
   return {
     url: `http://127.0.0.1:${port}/`,
     reset: async () => void (await ask("reset")),
     count: async () => (await ask("count")).events,
-    latencies: async () => (await ask("latencies")).latencies.sort((a, b) => a - b),
+    arrivals: async () => new Map((await ask("arrivals")).arrivals),
     close: () => child.disconnect(),
   };
 }

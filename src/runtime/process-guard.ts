@@ -48,10 +48,10 @@ function guard(directory: string): void {
         return false;
       }
     };
-    const started = Date.now();
+    const started = performance.now();
     signal("SIGINT");
     setInterval(() => {
-      const waited = Date.now() - started;
+      const waited = performance.now() - started;
       if (signal(0)) {
         if (waited > milliseconds.beforeKill) signal("SIGKILL");
         else if (waited > milliseconds.beforeQuit) signal("SIGQUIT");

@@ -152,7 +152,7 @@ async function take(host: Host, pod: Pod): Promise<void> {
 
 async function tend(host: Host, entry: Entry): Promise<void> {
   if (entry.pod.metadata.deletionTimestamp !== undefined) return terminate(host, entry);
-  if (!runs(entry) && Date.now() >= entry.startAt && !finished(entry)) await start(host, entry);
+  if (!runs(entry) && performance.now() >= entry.startAt && !finished(entry)) await start(host, entry);
   for (const volume of entry.volumes.values()) await volume.refresh().catch(() => undefined);
   entry.ready = runs(entry) && (await probe(entry));
   await report(host, entry);
@@ -189,7 +189,7 @@ async function start(host: Host, entry: Entry): Promise<void> {
     );
   } catch (error) {
     entry.waiting = { reason: "CreateContainerConfigError", message: (error as Error).message };
-    entry.startAt = Date.now() + FIRST_RESTART_MS;
+    entry.startAt = performance.now() + FIRST_RESTART_MS;
   }
 }
 
@@ -208,7 +208,7 @@ function follow(host: Host, entry: Entry, child: ChildProcess): void {
       entry.pod.spec.restartPolicy === "Always" ||
       (entry.pod.spec.restartPolicy === "OnFailure" && code !== 0);
     if (!restart || entry.killAt !== null) return;
-    entry.startAt = Date.now() + Math.min(LAST_RESTART_MS, FIRST_RESTART_MS * 2 ** entry.restarts);
+    entry.startAt = performance.now() + Math.min(LAST_RESTART_MS, FIRST_RESTART_MS * 2 ** entry.restarts);
     entry.restarts += 1;
     entry.waiting = { reason: "CrashLoopBackOff", message: `ended with ${signal ?? `code ${code}`}` };
   });
@@ -219,9 +219,9 @@ async function terminate(host: Host, entry: Entry): Promise<void> {
   const { name, deletionGracePeriodSeconds } = entry.pod.metadata;
   if (runs(entry)) {
     if (entry.killAt === null) {
-      entry.killAt = Date.now() + (deletionGracePeriodSeconds ?? 30) * 1000;
+      entry.killAt = performance.now() + (deletionGracePeriodSeconds ?? 30) * 1000;
       entry.process?.kill("SIGTERM");
-    } else if (Date.now() >= entry.killAt) entry.process?.kill("SIGKILL");
+    } else if (performance.now() >= entry.killAt) entry.process?.kill("SIGKILL");
     entry.ready = await probe(entry);
     return report(host, entry);
   }
@@ -252,7 +252,7 @@ async function remove(host: Host, name: string): Promise<void> {
 
 async function kill(entry: Entry): Promise<void> {
   if (!runs(entry) || entry.process === null) return;
-  entry.killAt ??= Date.now();
+  entry.killAt ??= performance.now();
   const exited = once(entry.process, "exit");
   entry.process.kill("SIGKILL");
   await exited;

@@ -66,7 +66,7 @@ export async function eventually<T>(
   options: { timeoutMs?: number; what?: string } = {},
 ): Promise<NonNullable<T>> {
   const { timeoutMs = 15_000, what = "what the test waits for" } = options;
-  const deadline = Date.now() + timeoutMs;
+  const deadline = performance.now() + timeoutMs;
   for (;;) {
     let failure: unknown;
     try {
@@ -76,7 +76,7 @@ export async function eventually<T>(
     } catch (error) {
       failure = error;
     }
-    if (Date.now() > deadline) {
+    if (performance.now() > deadline) {
       const reason = failure instanceof Error ? failure.message : String(failure);
       throw new Error(`Not within ${timeoutMs} ms: ${what} (${reason})`, { cause: failure });
     }

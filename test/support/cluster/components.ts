@@ -177,10 +177,10 @@ function start(layout: Layout, guard: Guard, name: string, args: string[]): Comp
 }
 
 async function until(component: Component, ready: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + READY_TIMEOUT_MS;
+  const deadline = performance.now() + READY_TIMEOUT_MS;
   while (!(await ready().catch(() => false))) {
     const ended = component.process.exitCode !== null || component.process.signalCode !== null;
-    if (ended || Date.now() > deadline) {
+    if (ended || performance.now() > deadline) {
       const tail = readFileSync(component.log, "utf8").slice(-LOG_TAIL);
       throw new Error(`${component.name} ${ended ? "ended" : "is not ready"}:\n${tail}`);
     }

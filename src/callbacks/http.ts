@@ -3,11 +3,13 @@
  * bodies of answers are thrown away.
  */
 import type { Pool } from "undici";
-import type { CallbackSpec } from "../core/api/callback.ts";
+import type { CallbackSpec, HttpSpec } from "../core/api/callback.ts";
+import { classicPayload } from "../core/delivery/classic.ts";
 import {
   BATCH_TYPE,
   batchBody,
   binaryHeaders,
+  DATA_TYPE,
   eventData,
   STRUCTURED_TYPE,
   structuredBody,
@@ -18,8 +20,15 @@ import type { AddressPolicy, ResolveName } from "./address-check.ts";
 import { HttpAttempt } from "./http-attempt.ts";
 import { connectionPool } from "./http-connections.ts";
 
+const CONTENT_TYPES = {
+  CloudEventsStructured: STRUCTURED_TYPE,
+  CloudEventsBatch: BATCH_TYPE,
+  Classic: DATA_TYPE,
+} as const;
+
 export interface HttpTransportOptions {
-  readonly callback: CallbackSpec;
+  readonly http: HttpSpec;
+  readonly limits: Pick<CallbackSpec, "batch" | "delivery">;
   readonly origin: EventOrigin;
   /** The headers of the spec with their values, names and values one after the other; asked for each request, so that Secrets can change. */
   readonly headers: () => readonly string[];
@@ -42,8 +51,8 @@ export class HttpTransport implements Transport {
   #closed: Promise<void> | null = null;
 
   constructor(options: HttpTransportOptions) {
-    const { http, batch, delivery } = options.callback;
-    const { ca, addresses, resolve } = options;
+    const { http, ca, addresses, resolve } = options;
+    const { batch, delivery } = options.limits;
     const url = new URL(http.uri);
     this.#options = options;
     this.#path = `${url.pathname}${url.search}`;
@@ -95,26 +104,27 @@ export class HttpTransport implements Transport {
   }
 
   #headers(events: readonly ChangeEvent[]): string[] {
-    const { callback, origin, userAgent } = this.#options;
-    const { format } = callback.http;
+    const { http, origin, userAgent } = this.#options;
     const headers =
-      format === "CloudEventsBinary"
+      http.format === "CloudEventsBinary"
         ? binaryHeaders(origin, events[0] as ChangeEvent)
-        : ["content-type", format === "CloudEventsBatch" ? BATCH_TYPE : STRUCTURED_TYPE];
+        : ["content-type", CONTENT_TYPES[http.format]];
     headers.push("user-agent", userAgent, ...this.#options.headers());
     return headers;
   }
 
   #body(events: readonly ChangeEvent[]): string {
-    const { callback, origin } = this.#options;
+    const { http, origin } = this.#options;
     const event = events[0] as ChangeEvent;
-    switch (callback.http.format) {
+    switch (http.format) {
       case "CloudEventsBinary":
         return eventData(event);
       case "CloudEventsStructured":
         return structuredBody(origin, event);
       case "CloudEventsBatch":
         return batchBody(origin, events);
+      case "Classic":
+        return classicPayload(event);
     }
   }
 }

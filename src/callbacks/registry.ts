@@ -20,7 +20,9 @@ const SECRET_REUSE_MS = 1000;
 /** @throws PgEventsError PGE_SECRET_INVALID when a Secret of the callback lacks a key or holds what cannot be sent */
 export function createTransport(callback: CallbackSpec, deps: TransportDependencies): Transport {
   const { readSecret, origin, addresses, userAgent } = deps;
-  const { headers = [], tls } = callback.http;
+  const { http } = callback;
+  if (http === undefined) throw new Error("module");
+  const { headers = [], tls } = http;
   const secret = callbackSecrets(callback.name, readSecret);
   const headerValues = headers.some(({ secretKeyRef }) => secretKeyRef !== undefined)
     ? reused(() =>
@@ -35,7 +37,15 @@ export function createTransport(callback: CallbackSpec, deps: TransportDependenc
   // A missing Secret shows at the start, not at the first event.
   headerValues();
   ca();
-  return new HttpTransport({ callback, origin, headers: headerValues, ca, addresses, userAgent });
+  return new HttpTransport({
+    http,
+    limits: callback,
+    origin,
+    headers: headerValues,
+    ca,
+    addresses,
+    userAgent,
+  });
 }
 
 interface SecretKey {

@@ -158,12 +158,13 @@ function manifestChange(path: string | undefined): { signal: AbortSignal; close(
   };
 }
 
-/** The source with its callbacks led to this machine's receiver: `dev` calls nobody else's endpoints. */
+/** The source with its HTTP callbacks led to this machine's receiver: `dev` calls nobody else's endpoints. */
 function toReceiver(source: PgEventSource, url: string): PgEventSource {
-  const callbacks = source.spec.callbacks.map((callback) => ({
-    ...callback,
-    http: { uri: `${url}/${callback.name}`, format: callback.http.format },
-  }));
+  const callbacks = source.spec.callbacks.map(({ http, ...callback }) =>
+    http === undefined
+      ? callback
+      : { ...callback, http: { uri: `${url}/${callback.name}`, format: http.format } },
+  );
   return { ...source, spec: { ...source.spec, callbacks } };
 }
 

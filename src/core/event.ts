@@ -5,6 +5,8 @@
  */
 import type { Operation } from "./api/capture.ts";
 
+export type EventOperation = Operation | "SchemaChange";
+
 export interface ChangeEvent {
   /** Position in the outbox, a decimal bigint; grows in commit order for each key. */
   readonly id: string;
@@ -12,7 +14,7 @@ export interface ChangeEvent {
   readonly transactionId: string;
   /** Database clock at the write, RFC 3339 in UTC with microseconds. */
   readonly time: string;
-  readonly operation: Operation;
+  readonly operation: EventOperation;
   readonly schema: string;
   readonly table: string;
   /** Primary key after the change as a JSON array text, `[1]`; null for a table without one and for Truncate. */
@@ -21,7 +23,7 @@ export interface ChangeEvent {
   readonly oldKey: string | null;
   /** Row before the change as JSON object text; null for Insert and Truncate. */
   readonly old: string | null;
-  /** Row after the change as JSON object text; null for Delete and Truncate. */
+  /** Row after the change as JSON object text; null for Delete and Truncate. For SchemaChange: what changed (sql/functions_schema.sql). */
   readonly new: string | null;
   /** Context of the transaction as JSON object text: session_user, application_name. */
   readonly context: string;

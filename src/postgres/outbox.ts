@@ -3,15 +3,14 @@
  * rows of transactions that were running at the position's snapshot or began after it. A window that
  * holds more than one read returns is fixed by its snapshot and read on in slices of ids.
  *
- * The queries are functions (sql/000002_reading.sql). Each read is one statement, so that no snapshot is held while callbacks are slow. Row images over
- * DEFERRED_BYTES are left out and read by `readImages` when their turn has come: that bounds the
+ * The queries are functions (sql/functions_reading.sql). Each read is one statement, so that no snapshot
+ * is held while callbacks are slow. Row images over DEFERRED_BYTES are left out and read by `readImages` when their turn has come: that bounds the
  * memory of a read to ROWS_PER_READ × DEFERRED_BYTES = 16 MiB.
  */
 import type { Pool } from "pg";
-import type { Operation } from "../core/api/capture.ts";
 import type { CaptureNames } from "../core/capture/names.ts";
 import type { ReadEvent } from "../core/delivery/relay-state.ts";
-import type { ChangeEvent } from "../core/event.ts";
+import type { ChangeEvent, EventOperation } from "../core/event.ts";
 
 export const ROWS_PER_READ = 1000;
 const DEFERRED_BYTES = 16_384;
@@ -139,7 +138,13 @@ type Row = [
   bytes: number,
 ];
 
-const OPERATION: Record<string, Operation> = { I: "Insert", U: "Update", D: "Delete", T: "Truncate" };
+const OPERATION: Record<string, EventOperation> = {
+  I: "Insert",
+  U: "Update",
+  D: "Delete",
+  T: "Truncate",
+  S: "SchemaChange",
+};
 
 function readEvent(row: Row): ReadEvent {
   const [, id, transactionId, at, operation, schema, table, key, oldKey, old, newImage, context, bytes] = row;
@@ -147,7 +152,7 @@ function readEvent(row: Row): ReadEvent {
     id,
     transactionId,
     time: utc(at),
-    operation: OPERATION[operation] as Operation,
+    operation: OPERATION[operation] as EventOperation,
     schema,
     table,
     key,

@@ -105,7 +105,7 @@ export class Relay {
     );
     this.#saved = JSON.stringify(lease.position);
     this.#cursor = new OutboxCursor(deps.reader, lease.position);
-    this.#wanted = eventFilter(callback.filter);
+    this.#wanted = eventFilter(callback);
     this.#loops = [this.#readLoop(), this.#checkpointLoop()];
   }
 

@@ -3,6 +3,7 @@ import { describe, type TestContext, test } from "node:test";
 import fc from "fast-check";
 import { addressProblem, type ResolveName } from "../../src/callbacks/address-check.ts";
 import { HttpTransport } from "../../src/callbacks/http.ts";
+import type { HttpSpec } from "../../src/core/api/callback.ts";
 import { changeEvent, ORIGIN } from "../support/change-event.ts";
 import { startReceiver } from "../support/receiver.ts";
 import { assertOutcome } from "./conformance.ts";
@@ -194,8 +195,10 @@ function named(t: TestContext, url: string, answers: readonly (readonly string[]
       ),
     );
   };
+  const callback = parseCallback(`http://receiver.example:${new URL(url).port}/`);
   const transport = new HttpTransport({
-    callback: parseCallback(`http://receiver.example:${new URL(url).port}/`),
+    http: callback.http as HttpSpec,
+    limits: callback,
     origin: ORIGIN,
     headers: () => [],
     ca: () => undefined,

@@ -23,7 +23,12 @@ describe("defaults", () => {
       suspend: false,
       deletionPolicy: "Delete",
       deletionDeadlineSeconds: 600,
-      capture: { schemaName: "pgevents", schemaChanges: "Auto", retentionSeconds: 86_400 },
+      capture: {
+        schemaName: "pgevents",
+        schemaChanges: "Auto",
+        context: { query: false },
+        retentionSeconds: 86_400,
+      },
       callbacks: [
         {
           name: "orders",

@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { CaptureSpec } from "../../src/core/api/capture.ts";
 import { PgEventsError } from "../../src/core/errors.ts";
 import { type BuildRequest, buildCapture } from "../../src/postgres/build.ts";
 import { removeCapture } from "../../src/postgres/removal.ts";
+import { captureSpec } from "../support/capture-spec.ts";
 import { callbackTo, localSource } from "../support/local-source.ts";
 import { connect, type TestDatabase, testDatabase } from "../support/postgres.ts";
 import { eventually, runCli } from "../support/processes.ts";
 
-const CAPTURE: CaptureSpec = { schemaName: "pgevents", schemaChanges: "Auto", retentionSeconds: 60 };
+const CAPTURE = captureSpec({ retentionSeconds: 60 });
 const OPERATIONS = ["Insert", "Update", "Delete", "Truncate"] as const;
 
 function request(changes: Partial<BuildRequest> = {}): BuildRequest {

@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { buildCapture } from "../../src/postgres/build.ts";
+import { captureSpec } from "../support/capture-spec.ts";
 import { connect, type TestDatabase, type TestEnd, testDatabase } from "../support/postgres.ts";
 
 async function captured(t: TestEnd, tables: string): Promise<TestDatabase> {
   const database = await testDatabase(t, { owner: true });
   await database.query(tables);
-  const capture = { schemaName: "pgevents", schemaChanges: "Auto" as const, retentionSeconds: 60 };
+  const capture = captureSpec({ retentionSeconds: 60 });
   await buildCapture(
     database.settings,
     { capture, callbacks: ["a"], owner: "manifest:default/test", version: "1" },

@@ -9,6 +9,7 @@ import { readDeliveryStatus } from "../../src/postgres/delivery-status.ts";
 import { OutboxReader } from "../../src/postgres/outbox.ts";
 import { rotateSegments } from "../../src/postgres/segments.ts";
 import { OutboxCursor } from "../../src/worker/outbox-cursor.ts";
+import { captureSpec } from "../support/capture-spec.ts";
 import { connect, type TestDatabase, type TestEnd, testDatabase } from "../support/postgres.ts";
 
 const NAMES = captureNames("pgevents");
@@ -17,7 +18,7 @@ const START = { ahead: null, aheadId: null };
 async function outbox(t: TestEnd): Promise<{ database: TestDatabase; pool: pg.Pool }> {
   const database = await testDatabase(t, { owner: true });
   await database.query("create table orders (id integer primary key)");
-  const capture = { schemaName: "pgevents", schemaChanges: "Auto" as const, retentionSeconds: 0 };
+  const capture = captureSpec({ retentionSeconds: 0 });
   await buildCapture(
     database.settings,
     { capture, callbacks: ["a", "b"], owner: "manifest:default/test", version: "1" },

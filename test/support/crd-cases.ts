@@ -38,6 +38,7 @@ const table = (fields: object) => capture({ tables: [{ schema: "public", name: "
 const callback = (fields: object) => source({ callbacks: [{ name: "orders", http: HTTP, ...fields }] });
 const uri = (text: string) => callback({ http: { uri: text } });
 const header = (fields: object) => callback({ http: { ...HTTP, headers: [fields] } });
+const module = (fields: object) => callback({ http: undefined, module: fields });
 const filterTable = (fields: object) =>
   callback({ filter: { tables: [{ schema: "s", name: "t", ...fields }] } });
 
@@ -157,6 +158,16 @@ export const RULE_CASES: RuleCases[] = [
     ],
   },
   {
+    rule: "exactly one of `http` and `module` must be set",
+    accepted: [callback({}), callback({ http: undefined, module: { path: "/app/shop.mjs" } })],
+    refused: [callback({ http: undefined }), callback({ module: { path: "/app/shop.mjs" } })],
+  },
+  {
+    rule: "exactly one of `configMapRef` and `path` must be set",
+    accepted: [module({ path: "shop.ts" }), module({ configMapRef: { name: "shop" } })],
+    refused: [module({}), module({ path: "shop.ts", configMapRef: { name: "shop" } })],
+  },
+  {
     rule: "labels of `pgevents.dev/` and `app.kubernetes.io/` are set by pg-events",
     accepted: [source({ worker: { labels: { team: "shop", "example.com/app.kubernetes.io": "x" } } })],
     refused: [
@@ -235,6 +246,8 @@ export const SHAPE_CASES: { title: string; manifest: Manifest; accepted: boolean
     manifest: header({ name: "X-A", value: "a\r\nb: c" }),
     accepted: false,
   },
+  { title: "a module that is no program", manifest: module({ path: "/app/shop.py" }), accepted: false },
+  { title: "a module with a space before it", manifest: module({ path: " /app/shop.js" }), accepted: false },
   { title: "an unknown field", manifest: source({ sinks: [] }), accepted: false },
   { title: "an unknown field of a callback", manifest: callback({ url: "https://a/" }), accepted: false },
   { title: "a number for a string", manifest: uri(7 as unknown as string), accepted: false },

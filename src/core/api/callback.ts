@@ -1,6 +1,14 @@
 import { z } from "zod";
 import { operations } from "./capture.ts";
-import { integer, listByKeys, secretKeyRef, sqlName, withEmptyDefault } from "./fields.ts";
+import {
+  integer,
+  listByKeys,
+  objectName,
+  secretKey,
+  secretKeyRef,
+  sqlName,
+  withEmptyDefault,
+} from "./fields.ts";
 import { withRules } from "./rule.ts";
 
 const FORBIDDEN_HEADERS =
@@ -58,14 +66,14 @@ const header = withRules(
   ],
 );
 
-export const FORMATS = ["CloudEventsBinary", "CloudEventsStructured", "CloudEventsBatch"] as const;
+export const FORMATS = ["CloudEventsBinary", "CloudEventsStructured", "CloudEventsBatch", "Classic"] as const;
 
 const http = z
   .strictObject({
     uri,
     format: z.enum(FORMATS).default("CloudEventsBinary").meta({
       description:
-        "How events are written into requests: CloudEventsBinary (attributes in headers), CloudEventsStructured (one JSON object), CloudEventsBatch (a JSON array of up to `batch.maxEvents`). Default: CloudEventsBinary.",
+        "How events are written into requests: CloudEventsBinary (attributes in headers), CloudEventsStructured (one JSON object), CloudEventsBatch (a JSON array of up to `batch.maxEvents`), Classic (the JSON object of the Python tool pg_events; for its `query` set `capture.context.query`). Default: CloudEventsBinary.",
     }),
     headers: listByKeys(["name"], header)
       .max(16)
@@ -81,7 +89,53 @@ const http = z
       .optional()
       .meta({ description: "Transport security of https requests. Default: the system's authorities." }),
   })
-  .meta({ description: "Delivery by HTTP POST. Any 2xx answer acknowledges." });
+  .meta({
+    description: "Delivery by HTTP POST; or set `module`. Any 2xx answer acknowledges. Default: none.",
+  });
+
+const modulePath = z
+  .string()
+  .min(1)
+  .max(1024)
+  .regex(/^[^\s].*\.(js|mjs|cjs|ts|mts|cts)$/, "must be the path of a JavaScript or TypeScript file")
+  .meta({
+    description:
+      "File in the worker's image, or on this machine for a local worker; or set `configMapRef`. Default: none.",
+  });
+
+const module = withRules(
+  z.strictObject({
+    configMapRef: z
+      .strictObject({
+        name: objectName("Name of the ConfigMap, in the namespace of the PgEventSource."),
+        key: secretKey("Key in the ConfigMap; it ends in .mjs or .js. Default: index.mjs.").default(
+          "index.mjs",
+        ),
+      })
+      .optional()
+      .meta({ description: "ConfigMap that holds the module; or set `path`. Default: none." }),
+    path: modulePath.optional(),
+    format: z.enum(["CloudEvents", "Classic"]).default("CloudEvents").meta({
+      description:
+        "What the functions get: CloudEvents (the object of a structured CloudEvent) or Classic (the object of the Python tool pg_events; for its `query` set `capture.context.query`). Default: CloudEvents.",
+    }),
+    memoryMegabytes: integer(
+      16,
+      4096,
+      "Mebibytes of memory the module may use; when it takes more it is started anew and the attempt counts as failed. Default: 64.",
+    ).default(64),
+  }),
+  [
+    {
+      cel: "has(self.configMapRef) != has(self.path)",
+      message: "exactly one of `configMapRef` and `path` must be set",
+      holds: (module) => (module.configMapRef === undefined) !== (module.path === undefined),
+    },
+  ],
+).meta({
+  description:
+    "Delivery to functions of your own JavaScript module: `onData(event, context)` and `onSchemaChange(event, context)`, in a thread of the worker. What they return, or its promise, acknowledges; what they throw is a failure. `delivery.timeoutSeconds` bounds each call. Default: none.",
+});
 
 const filter = z
   .strictObject({
@@ -97,6 +151,10 @@ const filter = z
       .optional()
       .meta({ description: "Only events of these tables. Default: all captured." }),
     operations: operations.optional().meta({ description: "Only these operations. Default: all captured." }),
+    schemaChanges: z.enum(["Include", "Exclude", "Only"]).optional().meta({
+      description:
+        "Whether the callback gets events of changed tables, besides those of rows, or only those. Default: Exclude for `http`, Include for `module`.",
+    }),
   })
   .meta({ description: "Which of the captured events this callback gets. Default: all." });
 
@@ -149,7 +207,7 @@ const delivery = withRules(
   ],
 ).meta({ description: "Attempts, waits and limits." });
 
-export const callbackSchema = z.strictObject({
+const callback = z.strictObject({
   name: z
     .string()
     .min(1)
@@ -165,9 +223,20 @@ export const callbackSchema = z.strictObject({
     description:
       "Key: events of one row go one after the other. Source: all events do. None: in any order. Default: Key.",
   }),
-  http,
+  http: http.optional(),
+  module: module.optional(),
   batch: withEmptyDefault(batch),
   delivery: withEmptyDefault(delivery),
 });
 
+export const callbackSchema = withRules(callback, [
+  {
+    cel: "has(self.http) != has(self.module)",
+    message: "exactly one of `http` and `module` must be set",
+    holds: (callback) => (callback.http === undefined) !== (callback.module === undefined),
+  },
+]);
+
 export type CallbackSpec = z.output<typeof callbackSchema>;
+export type HttpSpec = NonNullable<CallbackSpec["http"]>;
+export type ModuleSpec = NonNullable<CallbackSpec["module"]>;

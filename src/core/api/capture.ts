@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { integer, listByKeys, setOf, sqlName } from "./fields.ts";
+import { integer, listByKeys, setOf, sqlName, withEmptyDefault } from "./fields.ts";
 import { withRules, withTransitionRules } from "./rule.ts";
 
 export const OPERATIONS = ["Insert", "Update", "Delete", "Truncate"] as const;
@@ -56,6 +56,17 @@ const schemaName = withRules(
   ],
 );
 
+const context = z
+  .strictObject({
+    query: z.boolean().default(false).meta({
+      description:
+        "Adds the text of the statement that made the change, as the client sent it; it may hold values that columns hide. Default: false.",
+    }),
+  })
+  .meta({
+    description: "What is kept of the circumstances of a change, beside the role and the application's name.",
+  });
+
 const SCHEMA_NAME_IMMUTABLE = {
   // Guarded with has(): the API server checks the rule on the bare default `{}` too.
   cel: "!has(self.schemaName) || !has(oldSelf.schemaName) || self.schemaName == oldSelf.schemaName",
@@ -69,10 +80,11 @@ export const captureSchema = withTransitionRules(
       description:
         "The tables to capture. Where several entries fit a table, an entry with its name wins over '*'. Default: every ordinary table of every schema that is not PostgreSQL's own.",
     }),
-    schemaChanges: z.enum(["Auto", "Off"]).default("Auto").meta({
+    schemaChanges: z.enum(["Auto", "EventTrigger", "Poll", "Off"]).default("Auto").meta({
       description:
-        "Auto: a table that is created, altered or dropped gets its capture renewed within seconds, without a new build by hand. Off: only when a build is run or the spec changes. Default: Auto.",
+        "How a table that is created, altered or dropped is noticed; its capture is renewed and an event tells of it. EventTrigger: in the same transaction, by event triggers, which only a superuser can make. Poll: within seconds, by the worker. Auto: EventTrigger where the role may, else Poll. Off: only when a build is run or the spec changes, and no events. Default: Auto.",
     }),
+    context: withEmptyDefault(context),
     retentionSeconds: integer(
       0,
       31_536_000,

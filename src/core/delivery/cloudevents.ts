@@ -4,18 +4,18 @@
  * unparsed. Only names (schema, table, source) and the subject can hold what needs escaping, and each
  * is looked at once for that; ordinary ones are not copied.
  */
-import type { Operation } from "../api/capture.ts";
-import { type ChangeEvent, type EventOrigin, stableEventId } from "../event.ts";
+import { type ChangeEvent, type EventOperation, type EventOrigin, stableEventId } from "../event.ts";
 
 export const STRUCTURED_TYPE = "application/cloudevents+json; charset=utf-8";
 export const BATCH_TYPE = "application/cloudevents-batch+json; charset=utf-8";
-const DATA_TYPE = "application/json";
+export const DATA_TYPE = "application/json";
 
-const EVENT_TYPES: Record<Operation, string> = {
+const EVENT_TYPES: Record<EventOperation, string> = {
   Insert: "dev.pgevents.row.inserted",
   Update: "dev.pgevents.row.updated",
   Delete: "dev.pgevents.row.deleted",
   Truncate: "dev.pgevents.row.truncated",
+  SchemaChange: "dev.pgevents.schema.changed",
 };
 
 /** Binary mode: the attributes as header names and values, one after the other; the body is `eventData`. */
@@ -60,11 +60,13 @@ export function batchBody(origin: EventOrigin, events: readonly ChangeEvent[]): 
   return `${body}]`;
 }
 
-/** The `data` of an event: what happened to which row. */
+/** The `data` of an event: what happened to which row, or to which table. */
 export function eventData(event: ChangeEvent): string {
   const { operation, schema, table, key, oldKey, old, context, transactionId } = event;
   const before = oldKey === null ? "" : `,"oldKey":${oldKey}`;
-  return `{"operation":"${operation}","relation":{"schema":${jsonString(schema)},"table":${jsonString(table)}},"key":${key ?? "null"}${before},"old":${old ?? "null"},"new":${event.new ?? "null"},"transaction":{"id":"${transactionId}"},"context":${context}}`;
+  const images = `"key":${key ?? "null"}${before},"old":${old ?? "null"},"new":${event.new ?? "null"}`;
+  const what = operation === "SchemaChange" ? `"change":${event.new ?? "null"}` : images;
+  return `{"operation":"${operation}","relation":{"schema":${jsonString(schema)},"table":${jsonString(table)}},${what},"transaction":{"id":"${transactionId}"},"context":${context}}`;
 }
 
 /** `schema.table/key`: also the partition key, because a key alone is not unique among tables. */

@@ -1,7 +1,7 @@
 /**
  * Keeps events of one key one after the other: an entry becomes ready when every earlier live entry
  * that shares a key with it is done. An update that changes the key belongs to both keys. Truncate
- * is a barrier for its table. Tables without a primary key count as one key.
+ * and a change of the schema are barriers for their table. Tables without a primary key count as one key.
  */
 import type { ChangeEvent } from "../event.ts";
 
@@ -23,7 +23,7 @@ export class KeyOrder<E extends Ordered> {
   readonly #ordering: Ordering;
   /** The last live entry of each key. */
   readonly #tails = new Map<string, E>();
-  /** The last live Truncate of each table. */
+  /** The last live barrier of each table. */
   readonly #barriers = new Map<string, E>();
 
   constructor(ordering: Ordering) {
@@ -32,7 +32,7 @@ export class KeyOrder<E extends Ordered> {
 
   /**
    * Places an entry behind those it must follow.
-   * @param live the entries that are not done, for the rare Truncate
+   * @param live the entries that are not done, for the rare barrier
    * @returns true when nothing is in its way
    */
   add(entry: E, live: Iterable<E>): boolean {
@@ -51,7 +51,7 @@ export class KeyOrder<E extends Ordered> {
     for (const key of entry.orderKeys) {
       if (this.#tails.get(key) === entry) this.#tails.delete(key);
     }
-    if (entry.event.operation === "Truncate") {
+    if (isBarrier(entry.event)) {
       const table = tableOf(entry.event);
       if (this.#barriers.get(table) === entry) this.#barriers.delete(table);
     }
@@ -70,7 +70,7 @@ export class KeyOrder<E extends Ordered> {
   }
 
   #placeAtBarrier(entry: E, live: Iterable<E>): void {
-    if (entry.event.operation !== "Truncate") {
+    if (!isBarrier(entry.event)) {
       if (this.#barriers.size === 0) return;
       const barrier = this.#barriers.get(tableOf(entry.event));
       if (barrier !== undefined) follow(entry, barrier);
@@ -87,10 +87,14 @@ export class KeyOrder<E extends Ordered> {
     if (this.#ordering === "None") return NO_KEYS;
     if (this.#ordering === "Source") return SOURCE_KEY;
     const table = tableOf(event);
-    if (event.key === null) return event.operation === "Truncate" ? NO_KEYS : [table];
+    if (event.key === null) return isBarrier(event) ? NO_KEYS : [table];
     const key = table + event.key;
     return event.oldKey === null ? [key] : [key, table + event.oldKey];
   }
+}
+
+function isBarrier({ operation }: ChangeEvent): boolean {
+  return operation === "Truncate" || operation === "SchemaChange";
 }
 
 function tableOf(event: ChangeEvent): string {

@@ -153,6 +153,7 @@ export class RelayState {
       this.#health.succeeded();
       return this.#finish(unit, nowMs);
     }
+    if (outcome.kind === "interrupted") return this.#wait(unit, nowMs);
     unit.attempts += 1;
     if (outcome.kind === "retryable") {
       const retryAfterMs = outcome.retryAfterMs ?? 0;

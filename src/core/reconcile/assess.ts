@@ -339,7 +339,12 @@ function callbackStatus(
     const known = delivery === null ? (before?.state ?? "Waiting") : looked;
     const state = suspend || source.spec.suspend ? "Suspended" : known;
     const lastError = delivery === null ? before?.lastError : seen?.lastError;
-    return { name, uri: http.uri, state, ...(lastError ? { lastError } : {}) };
+    return {
+      name,
+      ...(http === undefined ? {} : { uri: http.uri }),
+      state,
+      ...(lastError ? { lastError } : {}),
+    };
   });
 }
 

@@ -22,12 +22,12 @@ export function secretReferences(spec: PgEventSourceSpec): SecretReference[] {
     hidden: !shown.has(`${reference.name}/${reference.key}`),
   }));
   const callbacks = spec.callbacks.flatMap(({ http }) => [
-    ...(http.headers ?? []).flatMap(({ secretKeyRef }) =>
+    ...(http?.headers ?? []).flatMap(({ secretKeyRef }) =>
       secretKeyRef === undefined
         ? []
         : [{ ...secretKeyRef, optional: false, leavesCluster: true, hidden: true }],
     ),
-    ...(http.tls?.caSecretRef === undefined
+    ...(http?.tls?.caSecretRef === undefined
       ? []
       : [{ ...http.tls.caSecretRef, optional: false, leavesCluster: false, hidden: false }]),
   ]);

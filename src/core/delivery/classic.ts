@@ -1,0 +1,16 @@
+/**
+ * Change events as the Python package pg_events 0.1.6 wrote them, byte for byte the same keys: a data
+ * change has table_schema, table_name, session_user, method, old_data, new_data and query, the images
+ * only where the operation has them; a schema change is passed on as the database wrote it
+ * (sql/functions_schema.sql).
+ */
+import type { ChangeEvent } from "../event.ts";
+
+/** One JSON object. `query` is null unless `capture.context.query` is set. */
+export function classicPayload(event: ChangeEvent): string {
+  if (event.operation === "SchemaChange") return event.new ?? "null";
+  const { session_user, query } = JSON.parse(event.context) as { session_user?: string; query?: string };
+  const old = event.old === null ? "" : `,"old_data":${event.old}`;
+  const image = event.new === null ? "" : `,"new_data":${event.new}`;
+  return `{"table_schema":${JSON.stringify(event.schema)},"table_name":${JSON.stringify(event.table)},"session_user":${JSON.stringify(session_user ?? null)},"method":"${event.operation.toUpperCase()}"${old}${image},"query":${JSON.stringify(query ?? null)}}`;
+}

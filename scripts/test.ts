@@ -138,7 +138,7 @@ async function runSuite(
     isolation: "process",
     concurrency: SUITES[suite]?.concurrency ?? 1,
     timeout: TEST_TIMEOUT_MS,
-    forceExit: true, // a test that failed may have left something open, and must not hold up the rest
+    execArgv: ["--import", pathToFileURL(join(ROOT, "test/support/leave.ts")).href],
     ...(namePattern === undefined ? {} : { testNamePatterns: [new RegExp(namePattern)] }),
     signal: interrupted.signal,
     cwd: ROOT,

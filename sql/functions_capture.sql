@@ -1,6 +1,7 @@
 -- The trigger functions that capture changes. A build replaces them whenever this file or the functions
 -- in the database differ. `@schema@` stands for the quoted schema name, `@channel@` for the literal of
--- the wake-up channel and `@lock@` for the two integers of the wake-up lock.
+-- the wake-up channel, `@lock@` for the two integers of the wake-up lock and `@context@` for the context of
+-- a change as JSON.
 
 -- The key of a row as JSON array text; null when the table has no key, or a key column was renamed
 -- or dropped after the build: a write must not fail for that.
@@ -27,8 +28,7 @@ create or replace function @schema@.capture_insert() returns trigger
 as $$
 declare
   current_segment smallint := (select last_value from @schema@.outbox_segment);
-  transaction_context text := json_build_object(
-    'session_user', session_user, 'application_name', current_setting('application_name'));
+  transaction_context text := @context@;
 begin
   insert into @schema@.outbox (segment, operation, schema_name, table_name, key, new, context)
   select current_segment, 'I', tg_table_schema, tg_table_name,
@@ -52,8 +52,7 @@ create or replace function @schema@.capture_update() returns trigger
 as $$
 declare
   current_segment smallint := (select last_value from @schema@.outbox_segment);
-  transaction_context text := json_build_object(
-    'session_user', session_user, 'application_name', current_setting('application_name'));
+  transaction_context text := @context@;
 begin
   insert into @schema@.outbox (segment, operation, schema_name, table_name, key, old_key, old, new, context)
   select current_segment, 'U', tg_table_schema, tg_table_name,
@@ -84,8 +83,7 @@ create or replace function @schema@.capture_delete() returns trigger
 as $$
 declare
   current_segment smallint := (select last_value from @schema@.outbox_segment);
-  transaction_context text := json_build_object(
-    'session_user', session_user, 'application_name', current_setting('application_name'));
+  transaction_context text := @context@;
 begin
   insert into @schema@.outbox (segment, operation, schema_name, table_name, key, old, context)
   select current_segment, 'D', tg_table_schema, tg_table_name,
@@ -106,8 +104,7 @@ create or replace function @schema@.capture_truncate() returns trigger
 as $$
 begin
   insert into @schema@.outbox (segment, operation, schema_name, table_name, context)
-  select last_value, 'T', tg_table_schema, tg_table_name, json_build_object(
-    'session_user', session_user, 'application_name', current_setting('application_name'))
+  select last_value, 'T', tg_table_schema, tg_table_name, @context@
   from @schema@.outbox_segment;
   if not pg_try_advisory_xact_lock_shared(@lock@) then
     perform pg_notify(@channel@, '');

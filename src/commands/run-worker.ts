@@ -52,7 +52,7 @@ export function runWorkerWith(setup: WorkerSetup, signal: AbortSignal): Promise<
           addresses: { allowLoopback: setup.allowLoopback },
           userAgent: `pg-events/${VERSION}`,
         }),
-      rebuild: capture.schemaChanges === "Auto" ? rebuild : null,
+      rebuild: capture.schemaChanges === "Off" ? null : rebuild,
       registry: setup.registry,
       log,
       drainTimeoutMs: setup.drainTimeoutMs,

@@ -50,8 +50,9 @@ export async function applyActions(
     if (context.signal?.aborted)
       throw new PgEventsError("PGE_ABORTED", "The build was stopped.", { disposition: "retry" });
     const statements = statementsFor(action, context.names, context.sources);
-    const failure = action.kind === "SetTriggers" ? await setTriggers(context, action, statements) : null;
-    if (action.kind !== "SetTriggers") await inTransaction(context, statements);
+    const part = partOf(action);
+    const failure = part === null ? null : await attempt(context, part, statements);
+    if (part === null) await inTransaction(context, statements);
     if (failure === null) context.onAction(action);
     else failures.push(failure);
   }
@@ -63,13 +64,22 @@ function isSetup(kind: CaptureAction["kind"]): boolean {
   return kind === "InstallSchema" || kind === "Migrate" || kind === "ReplaceFunctions";
 }
 
-async function setTriggers(
+const EVENT_TRIGGERS = "event triggers";
+const EVENT_TRIGGERS_HINT =
+  " Only a superuser can make them; set spec.capture.schemaChanges to Auto or Poll otherwise.";
+
+/** What fails by itself, without stopping the build; null for an action that the rest needs. */
+function partOf(action: CaptureAction): string | null {
+  if (action.kind === "SetTriggers") return tableText(action.table);
+  return action.kind === "FollowSchemaChanges" ? EVENT_TRIGGERS : null;
+}
+
+async function attempt(
   context: ApplyContext,
-  action: Extract<CaptureAction, { kind: "SetTriggers" }>,
+  table: string,
   statements: readonly string[],
 ): Promise<TableFailure | null> {
-  const table = tableText(action.table);
-  for (let attempt = 1; ; attempt += 1) {
+  for (let count = 1; ; count += 1) {
     try {
       await inTransaction(context, statements);
       return null;
@@ -77,8 +87,12 @@ async function setTriggers(
       const known = databaseError(error, context.settings);
       const state = sqlState(known);
       if (state === null || /^(08|57P)/.test(state)) throw known; // the connection
-      if (!LOCK_STATES.includes(state) || attempt === TABLE_ATTEMPTS)
-        return { table, reason: tableReason(known), message: `${table}: ${known.message}` };
+      if (!LOCK_STATES.includes(state) || count === TABLE_ATTEMPTS)
+        return {
+          table,
+          reason: tableReason(known),
+          message: `${table}: ${known.message}${table === EVENT_TRIGGERS ? EVENT_TRIGGERS_HINT : ""}`,
+        };
       await lockPause();
     }
   }

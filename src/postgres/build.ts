@@ -10,9 +10,15 @@ import type { CaptureSpec } from "../core/api/capture.ts";
 import { statementsFor } from "../core/capture/ddl.ts";
 import { type CaptureAction, type CaptureDiff, diffCapture } from "../core/capture/diff.ts";
 import { captureFingerprint, digest } from "../core/capture/fingerprint.ts";
-import type { Finding, ObservedCatalog, TableFailure } from "../core/capture/model.ts";
+import {
+  type Finding,
+  type ObservedCatalog,
+  type SchemaChangeMode,
+  type TableFailure,
+  tableText,
+} from "../core/capture/model.ts";
 import { type CaptureNames, captureNames } from "../core/capture/names.ts";
-import { type CapturePlan, planCapture } from "../core/capture/plan.ts";
+import { type CapturePlan, captureEntries, planCapture, schemaChangeMode } from "../core/capture/plan.ts";
 import { PgEventsError } from "../core/errors.ts";
 import type { DatabaseSettings } from "../core/settings/database.ts";
 import { applyActions } from "./apply.ts";
@@ -60,6 +66,7 @@ export interface BuildReport {
   /** Tables captured now. */
   readonly tables: number;
   readonly serverVersion: string;
+  readonly schemaChangeMode: SchemaChangeMode;
   readonly specHash: string;
 }
 
@@ -96,7 +103,7 @@ async function build(
     refuse(catalog, request, names);
     const plan = planCapture(request.capture, catalog.relations);
     const stale = options.onlyIfCurrent === true && !isCurrent(catalog, request);
-    const diff = stale ? { actions: [], kept: 0 } : diffCapture(desired(request, plan), catalog);
+    const diff = stale ? { actions: [], kept: 0 } : diffCapture(desired(request, plan, catalog), catalog);
     return { catalog, plan, diff };
   };
   const first = await look();
@@ -117,14 +124,18 @@ async function build(
   });
 }
 
-function desired(request: BuildRequest, plan: CapturePlan) {
+function desired(request: BuildRequest, plan: CapturePlan, catalog: ObservedCatalog) {
   const sources = sqlSources();
+  const { query } = request.capture.context;
   return {
     owner: request.owner,
     tables: plan.tables,
     callbacks: request.callbacks,
     migrations: [...sources.migrations.keys()],
-    functionsHash: digest(sources.functions),
+    functionsHash: digest(`${sources.functions}${query}`),
+    query,
+    schemaChangeMode: schemaChangeMode(request.capture.schemaChanges, catalog),
+    captureTables: captureEntries(request.capture),
     specHash: captureFingerprint(request.capture, request.callbacks),
     version: request.version,
     epoch: request.epoch ?? null,
@@ -191,6 +202,7 @@ function report(
   applyFailures: readonly TableFailure[],
 ): BuildReport {
   const { catalog, plan, diff } = found;
+  const failed = new Set(applyFailures.map(({ table }) => table));
   const sources = sqlSources();
   return {
     changed: diff.actions.length > 0,
@@ -199,9 +211,16 @@ function report(
       (action) => `begin;\n${statementsFor(action, names, sources).join(";\n")};\ncommit;`,
     ),
     failures: [...plan.failures, ...applyFailures],
-    findings: plan.findings,
-    tables: plan.tables.length - applyFailures.length,
+    findings: [...plan.findings, ...ancestorFinding(catalog)],
+    tables: plan.tables.filter((table) => !failed.has(tableText(table))).length,
     serverVersion: catalog.serverVersion,
+    schemaChangeMode: schemaChangeMode(request.capture.schemaChanges, catalog),
     specHash: captureFingerprint(request.capture, request.callbacks),
   };
+}
+
+function ancestorFinding({ ancestorTables }: ObservedCatalog): Finding[] {
+  if (ancestorTables === 0) return [];
+  const message = `The triggers of the Python package pg_events are still on tables (${ancestorTables}), and slow every write; docs/migrating-from-pg-events.md says how to remove them.`;
+  return [{ message }];
 }

@@ -3,7 +3,14 @@
  * trigger is as a build would make it is decided there, with the server's own quoting.
  */
 import type pg from "pg";
-import { functionsDigest, SCHEMA_COMMENT, triggerName } from "../core/capture/ddl.ts";
+import {
+  functionsDigest,
+  KEY_COLUMNS,
+  operationValues,
+  TABLES_DIGEST,
+  USER_SCHEMA,
+} from "../core/capture/catalog-sql.ts";
+import { eventTriggerValues } from "../core/capture/event-triggers.ts";
 import type { ObservedCatalog } from "../core/capture/model.ts";
 import type { CaptureNames } from "../core/capture/names.ts";
 import { literal } from "../core/capture/quote.ts";
@@ -38,6 +45,9 @@ async function read(client: pg.Client, names: CaptureNames, installation: string
       'schemaInUse', exists (select from pg_class where relnamespace = (${namespaceOf(names)}))
         or exists (select from pg_proc where pronamespace = (${namespaceOf(names)})),
       'installation', (${installation}),
+      'mayMakeEventTriggers', (${MAY_MAKE_EVENT_TRIGGERS}),
+      'eventTriggers', (${eventTriggersQuery(names)}),
+      'ancestorTables', (${ANCESTOR_TABLES}),
       'relations', (${relationsQuery(names)})
     )::text as catalog`;
   try {
@@ -60,12 +70,35 @@ const installationQuery = (names: CaptureNames) => `
     'epoch', epoch::text,
     'specHash', spec_hash,
     'version', version,
+    'schemaChangeMode', to_jsonb(installation) ->> 'schema_change_mode',
+    'tablesChanged', to_jsonb(installation) ->> 'schema_change_mode' = 'Poll'
+      and to_jsonb(installation) ->> 'tables_digest' is distinct from (${TABLES_DIGEST}),
     'functionsHash', case when functions_hash = split_part(functions_hash, ' ', 1) || ' ' || (${functionsDigest(names)})
       then split_part(functions_hash, ' ', 1) end,
     'migrations', (select coalesce(json_agg(migration.version order by migration.version), '[]') from ${names.schema}.migration),
     'callbacks', (select coalesce(json_agg(name order by name), '[]') from ${names.schema}.callback)
   )
   from ${names.schema}.installation`;
+
+/** Superusers, and on RDS the role that stands for them. */
+const MAY_MAKE_EVENT_TRIGGERS = `
+  select rolsuper or exists (select from pg_roles where rolname = 'rds_superuser' and pg_has_role(oid, 'member'))
+  from pg_roles where rolname = current_user`;
+
+const eventTriggersQuery = (names: CaptureNames) => `
+  select coalesce(json_agg(json_build_object(
+    'name', evtname,
+    'current', coalesce(evtenabled in ('O', 'A') and evtname = wanted.name and evtevent = wanted.event and evttags = wanted.tags, false)
+  ) order by evtname), '[]')
+  from pg_event_trigger
+  join pg_proc on pg_proc.oid = evtfoid
+  left join (values ${eventTriggerValues(names)}) as wanted (procedure, name, event, tags) on proname = wanted.procedure
+  where pronamespace = (${namespaceOf(names)})`;
+
+const ANCESTOR_TABLES = `
+  select count(distinct tgrelid) from pg_trigger
+  where tgfoid in (select oid from pg_proc where proname = 'pgevents_data_update_notify')
+    and tgrelid not in (select pg_class.oid from pg_class join pg_namespace on pg_namespace.oid = relnamespace where not (${USER_SCHEMA}))`;
 
 const relationsQuery = (names: CaptureNames) => `
   select coalesce(json_agg(json_build_object(
@@ -80,15 +113,7 @@ const relationsQuery = (names: CaptureNames) => `
   ) order by nspname, relname), '[]')
   from pg_class
   join pg_namespace on pg_namespace.oid = relnamespace
-  cross join lateral (
-    select
-      coalesce(json_agg(attname order by position), '[]') as names,
-      coalesce(string_agg('''' || replace(attname, '''', '''''') || '''', ', ' order by position), '') as literals
-    from pg_index
-    cross join unnest(indkey) with ordinality as key_column (number, position)
-    join pg_attribute on attrelid = indrelid and attnum = key_column.number
-    where indrelid = pg_class.oid and indisprimary and position <= indnkeyatts -- the rest are INCLUDE columns
-  ) as key_columns
+  cross join lateral (${KEY_COLUMNS}) as key_columns
   left join lateral (
     select json_agg(json_build_object(
       'name', tgname,
@@ -101,26 +126,11 @@ const relationsQuery = (names: CaptureNames) => `
     ) order by tgname) as triggers
     from pg_trigger
     join pg_proc on pg_proc.oid = tgfoid
-    left join (values ${OPERATION_VALUES(names)}) as operation (verb, trigger_name, transition)
+    left join (values ${operationValues(names)}) as operation (verb, trigger_name, transition)
       on proname = 'capture_' || operation.verb
     where tgrelid = pg_class.oid and not tgisinternal
       and pronamespace = (${namespaceOf(names)})
   ) as managed on true
   where relkind in ('r', 'p', 'v', 'm', 'f')
     and relpersistence <> 't'
-    and nspname <> 'information_schema' and nspname !~ '^pg_'
-    and coalesce(obj_description(pg_namespace.oid, 'pg_namespace'), '') <> ${literal(SCHEMA_COMMENT)}`;
-
-const OPERATION_VALUES = (names: CaptureNames) =>
-  [
-    ["insert", triggerName("Insert", names), "REFERENCING NEW TABLE AS pgevents_new "],
-    [
-      "update",
-      triggerName("Update", names),
-      "REFERENCING OLD TABLE AS pgevents_old NEW TABLE AS pgevents_new ",
-    ],
-    ["delete", triggerName("Delete", names), "REFERENCING OLD TABLE AS pgevents_old "],
-    ["truncate", triggerName("Truncate", names), ""],
-  ]
-    .map((row) => `(${row.map((text) => literal(text ?? "")).join(", ")})`)
-    .join(", ");
+    and ${USER_SCHEMA}`;

@@ -1,5 +1,6 @@
 /** Removes capture without a trace: the triggers, table by table, then the schema. */
 import type pg from "pg";
+import { dropEventTrigger } from "../core/capture/event-triggers.ts";
 import { type CaptureNames, captureNames } from "../core/capture/names.ts";
 import { ident, qualified } from "../core/capture/quote.ts";
 import { PgEventsError } from "../core/errors.ts";
@@ -45,7 +46,7 @@ async function remove(
   names: CaptureNames,
   owner: string,
 ): Promise<RemovalReport> {
-  const { installation, relations } = await readCatalog(client, names);
+  const { installation, relations, eventTriggers } = await readCatalog(client, names);
   if (installation === null) return { removed: false, tables: 0 };
   if (installation.owner !== owner) {
     throw new PgEventsError(
@@ -57,6 +58,7 @@ async function remove(
     );
   }
   const run = (statements: string[]) => retryLocked(() => inTransaction({ client, settings }, statements));
+  if (eventTriggers.length > 0) await run(eventTriggers.map(({ name }) => dropEventTrigger(name)));
   const captured = relations.filter(({ triggers }) => triggers.length > 0);
   for (const { schema, name, triggers } of captured) {
     const drops = triggers.map(

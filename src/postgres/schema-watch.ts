@@ -3,7 +3,7 @@ import type { Pool } from "pg";
 
 /**
  * Changes when a table is created, renamed, moved, attached as a partition or dropped, when its columns,
- * primary key, owner or rights change, or when a trigger on it is made, dropped, disabled or replaced.
+ * constraints, owner or rights change, or when a trigger on it is made, dropped, disabled or replaced.
  */
 export async function schemaFingerprint(pool: Pool): Promise<string> {
   const { rows } = await pool.query<{ fingerprint: string }>(FINGERPRINT_QUERY);
@@ -13,16 +13,17 @@ export async function schemaFingerprint(pool: Pool): Promise<string> {
 const FINGERPRINT_QUERY = `
   select md5(
     coalesce((
-      select string_agg(concat_ws(' ', relation.oid, relname, nspname, relkind, relispartition, relowner, relacl, columns.digest, keys.digest, triggers.digest), ',' order by relation.oid)
+      select string_agg(concat_ws(' ', relation.oid, relname, nspname, relkind, relispartition, relowner, relacl, columns.digest, constraints.digest, triggers.digest), ',' order by relation.oid)
       from pg_catalog.pg_class as relation
       join pg_catalog.pg_namespace as namespace on namespace.oid = relnamespace
       left join lateral (
-        select string_agg(concat_ws(' ', attnum, attname, atttypid, attisdropped), ',' order by attnum) as digest
+        select string_agg(concat_ws(' ', attnum, attname, atttypid, atttypmod, attisdropped, attnotnull, atthasdef, attidentity), ',' order by attnum) as digest
         from pg_catalog.pg_attribute where attrelid = relation.oid and attnum > 0
       ) as columns on true
       left join lateral (
-        select string_agg(indkey::text, ',') as digest from pg_catalog.pg_index where indrelid = relation.oid and indisprimary
-      ) as keys on true
+        select string_agg(concat_ws(' ', oid, conname, contype, conkey), ',' order by oid) as digest
+        from pg_catalog.pg_constraint where conrelid = relation.oid and contype <> 't'
+      ) as constraints on true
       left join lateral (
         select string_agg(concat_ws(' ', oid, tgname, tgenabled, tgfoid, encode(tgargs, 'hex')), ',' order by oid) as digest
         from pg_catalog.pg_trigger where tgrelid = relation.oid and not tgisinternal

@@ -17,6 +17,7 @@ export class WorkerMetrics {
   readonly databaseUp: Gauge;
   readonly databaseReconnects: Counter;
   readonly wakeUpMode: Gauge;
+  readonly schemaChangeMode: Gauge;
   readonly #deliveries: Counter;
   readonly #attempts: Counter;
   readonly #duration: Histogram;
@@ -40,6 +41,12 @@ export class WorkerMetrics {
     this.wakeUpMode = new Gauge({
       name: "pgevents_wake_up_mode",
       help: "1 for the mode in use: listen, or poll behind a transaction pooler.",
+      labelNames: ["mode"],
+      registers,
+    });
+    this.schemaChangeMode = new Gauge({
+      name: "pgevents_schema_change_mode",
+      help: "1 for how changes of tables are noticed: EventTrigger, Poll, or Off.",
       labelNames: ["mode"],
       registers,
     });

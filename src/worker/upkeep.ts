@@ -1,9 +1,11 @@
 /** What one worker does beside relaying: rotation of the outbox, watch of the schema, gauges. */
 import type { Pool } from "pg";
 import type { PgEventSource } from "../core/api/source.ts";
+import { SCHEMA_CHANGE_MODES } from "../core/capture/model.ts";
 import type { CaptureNames } from "../core/capture/names.ts";
 import { describeError } from "../core/errors.ts";
 import { readDeliveryStatus } from "../postgres/delivery-status.ts";
+import { readInstallation } from "../postgres/installation.ts";
 import { schemaFingerprint } from "../postgres/schema-watch.ts";
 import { rotateSegments } from "../postgres/segments.ts";
 import type { WakeUp } from "../postgres/wake-up.ts";
@@ -74,6 +76,9 @@ async function everyRound(
 async function setGauges({ pool, names, keeper, metrics, wakeUp, source }: UpkeepOptions): Promise<void> {
   metrics.wakeUpMode.set({ mode: "listen" }, wakeUp.pooled ? 0 : 1);
   metrics.wakeUpMode.set({ mode: "poll" }, wakeUp.pooled ? 1 : 0);
+  const schemaChanges = (await readInstallation(pool, names))?.schemaChangeMode;
+  for (const mode of SCHEMA_CHANGE_MODES)
+    metrics.schemaChangeMode.set({ mode }, mode === schemaChanges ? 1 : 0);
   const held = new Map(keeper.relays.map((relay) => [relay.callback, relay]));
   for (const { name } of source.spec.callbacks) metrics.held.set({ callback: name }, held.has(name) ? 1 : 0);
   for (const { name, pending, oldestAgeSeconds } of await readDeliveryStatus(pool, names, [...held.keys()])) {

@@ -9,12 +9,13 @@ import { hostname } from "node:os";
 import type { Client, Pool } from "pg";
 import type { Registry } from "prom-client";
 import type { PgEventSource } from "../core/api/source.ts";
-import { captureNames } from "../core/capture/names.ts";
+import { type CaptureNames, captureNames } from "../core/capture/names.ts";
 import type { Transport } from "../core/delivery/transport.ts";
 import { describeError, PgEventsError } from "../core/errors.ts";
 import type { EventOrigin } from "../core/event.ts";
 import { type AcquiredLease, CallbackLeases } from "../postgres/callback-lease.ts";
 import { storeDeadLetter } from "../postgres/dead-letters.ts";
+import { type Installation, readInstallation } from "../postgres/installation.ts";
 import { OutboxReader } from "../postgres/outbox.ts";
 import { WakeUp } from "../postgres/wake-up.ts";
 import type { Logger } from "../runtime/log.ts";
@@ -63,8 +64,11 @@ export async function runWorker(
   onHealth?.({ ready: () => connection.up });
   pool.on("error", () => undefined); // idle connections may end; the next query gets a new one
 
-  const origin = await originOf(source, pool, names.schema, connection, log, signal);
-  if (origin === null) return pool.end();
+  const installation = await untilBuilt(pool, names, connection, log, signal);
+  if (installation === null) return pool.end();
+  log.info({ schemaChanges: installation.schemaChangeMode }, "capture found");
+  const { name, namespace = "default" } = source.metadata;
+  const origin = { installationId: installation.id, source: `/pgevents/${namespace}/${name}` };
 
   const wakeUp = new WakeUp(options.connect, names, (error) => {
     metrics.databaseReconnects.inc();
@@ -135,36 +139,23 @@ class ConnectionState {
   }
 }
 
-/** Waits until capture is built, and reads the installation's id; null when told to stop before. */
-async function originOf(
-  source: PgEventSource,
+/** Waits until capture is built, and reads what it is; null when told to stop before. */
+async function untilBuilt(
   pool: Pool,
-  schema: string,
+  names: CaptureNames,
   connection: ConnectionState,
   log: Logger,
   signal: AbortSignal,
-): Promise<EventOrigin | null> {
+): Promise<Installation | null> {
   for (let told = false; !signal.aborted; ) {
     try {
-      const { rows } = await pool.query<{ installation_id: string }>(
-        `select installation_id from ${schema}.installation`,
-      );
+      const installation = await readInstallation(pool, names);
       connection.note(null);
-      const namespace = source.metadata.namespace ?? "default";
-      if (rows[0] !== undefined) {
-        return {
-          installationId: rows[0].installation_id,
-          source: `/pgevents/${namespace}/${source.metadata.name}`,
-        };
-      }
+      if (installation !== null) return installation;
+      if (!told) log.warn({ error: describeError(notBuilt(names.schema)) }, "waiting for a build");
+      told = true;
     } catch (error) {
-      const code = (error as { code?: string }).code;
-      if (code !== "42P01" && code !== "3F000") {
-        connection.note(error);
-      } else if (!told) {
-        told = true;
-        log.warn({ error: describeError(notBuilt(schema)) }, "waiting for a build");
-      }
+      connection.note(error);
     }
     await pause(NOT_BUILT_RETRY_SECONDS * 1000, signal);
   }

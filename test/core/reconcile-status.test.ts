@@ -53,7 +53,14 @@ const WELL: Observed = {
   source: source(),
   credentials: { ok: true, message: "found" },
   database: { ok: true, message: "PostgreSQL 18." },
-  build: { tables: 3, failures: [], specHash: "h", serverVersion: "18.1", changed: true },
+  build: {
+    tables: 3,
+    failures: [],
+    specHash: "h",
+    serverVersion: "18.1",
+    schemaChangeMode: "Poll",
+    changed: true,
+  },
   deployment: DEPLOYMENT,
   delivery: [ORDERS],
 };
@@ -91,7 +98,14 @@ describe("the status of a source", () => {
         good("Deployed", "Available", "2 of 2 worker pods are available."),
         good("Delivering", "Delivering", "Callbacks served: 1."),
       ],
-      build: { specHash: "h", version: "1.2.3", tables: 3, serverVersion: "18.1", lastBuildTime: T1 },
+      build: {
+        specHash: "h",
+        version: "1.2.3",
+        tables: 3,
+        serverVersion: "18.1",
+        schemaChangeMode: "Poll",
+        lastBuildTime: T1,
+      },
       worker: {
         deploymentName: "shop",
         replicas: 2,
@@ -131,6 +145,7 @@ describe("the status of a source", () => {
           failures: [failure("TableNotFound", "a.b")],
           specHash: "h",
           serverVersion: "18",
+          schemaChangeMode: "Poll",
           changed: false,
         },
       },
@@ -266,7 +281,14 @@ describe("the status of a source", () => {
   test("names the first 64 tables that failed", () => {
     const failures = Array.from({ length: 70 }, (_, index) => failure("LockTimeout", `s.t${index}`));
     const status = look({
-      build: { tables: 0, failures, specHash: "h", serverVersion: "18", changed: false },
+      build: {
+        tables: 0,
+        failures,
+        specHash: "h",
+        serverVersion: "18",
+        schemaChangeMode: "Poll",
+        changed: false,
+      },
     });
     assert.equal(status.build?.failedTables?.length, 64);
     assert.match(conditionOf(status, "Built").message, /s\.t0!.*69 more/);

@@ -26,6 +26,7 @@ async function traces(database: TestDatabase): Promise<string> {
     union all select 'relation ' || oid::regclass || relkind::text from pg_class where relnamespace::regnamespace::text !~ '^pg_'
     union all select 'function ' || oid::regprocedure from pg_proc where pronamespace::regnamespace::text !~ '^pg_'
     union all select 'trigger ' || tgname || tgrelid::regclass from pg_trigger
+    union all select 'event trigger ' || evtname from pg_event_trigger
     union all select 'comment ' || description from pg_description where objoid > 16384
     order by 1`);
   return rows.map(({ trace }) => String(trace)).join("\n");
@@ -145,7 +146,7 @@ describe("build", () => {
     await database.query("alter table orders drop constraint orders_pkey, add primary key (other, id)");
     assert.equal((await build(database)).changed, true);
     await database.query("insert into orders values (1, 2)");
-    const { rows } = await database.query("select key from pgevents.outbox");
+    const { rows } = await database.query("select key from pgevents.outbox where operation = 'I'");
     assert.deepEqual(rows, [{ key: "[2,1]" }]);
   });
 

@@ -41,6 +41,9 @@ export const statusSchema = z
           .max(64)
           .optional()
           .meta({ description: "Tables that could not be captured, the first 64." }),
+        schemaChangeMode: text(
+          "How changes of tables are noticed: EventTrigger, Poll or Off.",
+        ).optional(),
         serverVersion: text("Version of the PostgreSQL server.").optional(),
         lastBuildTime: time("When a build last changed something.").optional(),
       })

@@ -1,7 +1,17 @@
 /** Per-table DDL and the statements of a build, as text. Every name passes `ident`, every text `literal`. */
 import type { Operation } from "../api/capture.ts";
+import {
+  functionsDigest,
+  SCHEMA_COMMENT,
+  TABLES_DIGEST,
+  TRANSITION_TABLES,
+  triggerName,
+} from "./catalog-sql.ts";
 import type { CaptureAction } from "./diff.ts";
-import { type CaptureNames, fillPlaceholders } from "./names.ts";
+import { createEventTriggers, dropEventTrigger } from "./event-triggers.ts";
+import type { SchemaChangeMode } from "./model.ts";
+import type { CaptureNames } from "./names.ts";
+import { fillPlaceholders } from "./placeholders.ts";
 import { ident, literal, qualified } from "./quote.ts";
 
 /** The texts of sql/, by version, and the function files joined. */
@@ -9,16 +19,6 @@ export interface SqlSources {
   readonly migrations: ReadonlyMap<number, string>;
   readonly functions: string;
 }
-
-/** What marks a schema as ours, so that no capture covers another one's outbox. */
-export const SCHEMA_COMMENT = "pg-events capture schema";
-
-const TRANSITION_TABLES: Record<Operation, string> = {
-  Insert: " referencing new table as pgevents_new",
-  Update: " referencing old table as pgevents_old new table as pgevents_new",
-  Delete: " referencing old table as pgevents_old",
-  Truncate: "",
-};
 
 /** The statements of an action, to run in one transaction. */
 export function statementsFor(action: CaptureAction, names: CaptureNames, sources: SqlSources): string[] {
@@ -48,7 +48,7 @@ export function statementsFor(action: CaptureAction, names: CaptureNames, source
       ];
     case "ReplaceFunctions":
       return [
-        fillPlaceholders(sources.functions, names),
+        fillPlaceholders(sources.functions, names, action.query),
         `revoke all on all functions in schema ${schema} from public`,
         `update ${schema}.installation set functions_hash = ${literal(action.hash)} || ' ' || (${functionsDigest(names)})`,
       ];
@@ -70,25 +70,34 @@ export function statementsFor(action: CaptureAction, names: CaptureNames, source
         ...action.create.map((operation) => createTrigger(operation, table, action.key, names)),
       ];
     }
+    case "FollowSchemaChanges":
+      return [
+        ...action.drop.map(dropEventTrigger),
+        ...(action.mode === "EventTrigger" && action.create ? createEventTriggers(names) : []),
+        ...(action.fromMode === action.mode ? [] : switchMode(action.mode, schema)),
+      ];
+    case "TellSchemaChanges":
+      return [digestTables(schema), `select ${schema}.compare_tables(true)`];
     case "RecordBuild":
       return [
-        `update ${schema}.installation set spec_hash = ${literal(action.specHash)}, version = ${literal(action.version)}, built_at = now()${
+        `update ${schema}.installation set spec_hash = ${literal(action.specHash)}, version = ${literal(action.version)}, capture_tables = ${literal(JSON.stringify(action.captureTables))}, built_at = now()${
           action.epoch === null ? "" : `, epoch = ${action.epoch}`
         }`,
       ];
   }
 }
 
-/** `pgevents_insert`; with a mark of the schema where that is not the default, so that two captures of a table do not clash. */
-export function triggerName(operation: Operation, names: CaptureNames): string {
-  const mark = names.schemaName === "pgevents" ? "" : `_${names.channel.slice(-8)}`;
-  return `pgevents_${operation.toLowerCase()}${mark}`;
+function switchMode(mode: SchemaChangeMode, schema: string): string[] {
+  const known =
+    mode === "Poll"
+      ? [digestTables(schema), `select ${schema}.compare_tables(false)`]
+      : [`delete from ${schema}.known_table`];
+  return [...known, `update ${schema}.installation set schema_change_mode = ${literal(mode)}`];
 }
 
-/** A query for a digest of our functions as the server has them: it changes when somebody replaces one. */
-export function functionsDigest(names: CaptureNames): string {
-  return `select coalesce(md5(string_agg(proname || prosrc || prosecdef || coalesce(proconfig::text, ''), ',' order by proname)), '')
-    from pg_catalog.pg_proc where pronamespace = (select oid from pg_catalog.pg_namespace where nspname = ${literal(names.schemaName)})`;
+/** Before the comparison: what changes between the two is told of then, and at the worst compared once more. */
+function digestTables(schema: string): string {
+  return `update ${schema}.installation set tables_digest = (${TABLES_DIGEST})`;
 }
 
 function createTrigger(
@@ -99,5 +108,5 @@ function createTrigger(
 ): string {
   const verb = operation.toLowerCase();
   const columns = operation === "Truncate" ? "" : key.map(literal).join(", ");
-  return `create or replace trigger ${ident(triggerName(operation, names))} after ${verb} on ${table}${TRANSITION_TABLES[operation]} for each statement execute function ${names.schema}.capture_${verb}(${columns})`;
+  return `create or replace trigger ${ident(triggerName(operation, names))} after ${verb} on ${table} ${TRANSITION_TABLES[operation].toLowerCase()}for each statement execute function ${names.schema}.capture_${verb}(${columns})`;
 }

@@ -4,13 +4,27 @@
  * Triggers that do not call our functions are never touched.
  */
 import type { Operation } from "../api/capture.ts";
-import type { DesiredTable, ObservedCatalog, ObservedRelation, TableName } from "./model.ts";
+import { EVENT_TRIGGER_COUNT } from "./event-triggers.ts";
+import type {
+  CaptureEntry,
+  DesiredTable,
+  ObservedCatalog,
+  ObservedRelation,
+  SchemaChangeMode,
+  TableName,
+} from "./model.ts";
 import { tableText } from "./model.ts";
 
 export type CaptureAction =
   | { readonly kind: "InstallSchema"; readonly id: string; readonly owner: string }
   | { readonly kind: "Migrate"; readonly id: string; readonly version: number }
-  | { readonly kind: "ReplaceFunctions"; readonly id: string; readonly hash: string }
+  | {
+      readonly kind: "ReplaceFunctions";
+      readonly id: string;
+      readonly hash: string;
+      /** The context of a change holds the text of its statement. */
+      readonly query: boolean;
+    }
   | { readonly kind: "AddCallback"; readonly id: string; readonly callback: string }
   | {
       readonly kind: "SetTriggers";
@@ -21,11 +35,22 @@ export type CaptureAction =
       readonly drop: readonly string[];
     }
   | { readonly kind: "RemoveCallback"; readonly id: string; readonly callback: string }
+  | { readonly kind: "TellSchemaChanges"; readonly id: string }
+  | {
+      readonly kind: "FollowSchemaChanges";
+      readonly id: string;
+      readonly mode: SchemaChangeMode;
+      readonly fromMode: SchemaChangeMode | null;
+      /** Event triggers to drop, and whether to make ours. */
+      readonly drop: readonly string[];
+      readonly create: boolean;
+    }
   | {
       readonly kind: "RecordBuild";
       readonly id: string;
       readonly specHash: string;
       readonly version: string;
+      readonly captureTables: readonly CaptureEntry[];
       readonly epoch: number | null;
     };
 
@@ -35,8 +60,12 @@ export interface DesiredCapture {
   readonly callbacks: readonly string[];
   /** Versions of the files of sql/, in order. */
   readonly migrations: readonly number[];
-  /** Fingerprint of the function files. */
+  /** Fingerprint of the function files and of what is filled in. */
   readonly functionsHash: string;
+  /** The context of a change holds the text of its statement. */
+  readonly query: boolean;
+  readonly schemaChangeMode: SchemaChangeMode;
+  readonly captureTables: readonly CaptureEntry[];
   readonly specHash: string;
   readonly version: string;
   /** The builder's epoch, when it has one: a lower one than the recorded is refused before. */
@@ -65,19 +94,27 @@ export function diffCapture(desired: DesiredCapture, observed: ObservedCatalog):
     if (!applied.has(version)) actions.push({ kind: "Migrate", id: `migrate:${version}`, version });
   }
   if (installation?.functionsHash !== desired.functionsHash) {
-    actions.push({ kind: "ReplaceFunctions", id: "functions", hash: desired.functionsHash });
+    const { functionsHash: hash, query } = desired;
+    actions.push({ kind: "ReplaceFunctions", id: "functions", hash, query });
   }
   // A callback's position must be older than the first event of a trigger that is made for it.
   for (const callback of desired.callbacks.filter((name) => !known.includes(name))) {
     actions.push({ kind: "AddCallback", id: `callback:${callback}`, callback });
   }
-  actions.push(...tableActions);
+  // First, so that an event of a table that is new goes before the events of its rows.
+  if (
+    desired.schemaChangeMode === "Poll" &&
+    installation?.schemaChangeMode === "Poll" &&
+    installation.tablesChanged
+  )
+    actions.push({ kind: "TellSchemaChanges", id: "tell-schema-changes" });
+  actions.push(...tableActions, ...followSchemaChanges(desired.schemaChangeMode, observed));
   for (const callback of known.filter((name) => !desired.callbacks.includes(name))) {
     actions.push({ kind: "RemoveCallback", id: `callback:${callback}`, callback });
   }
   if (!isRecorded(desired, installation)) {
-    const { specHash, version, epoch } = desired;
-    actions.push({ kind: "RecordBuild", id: "record", specHash, version, epoch });
+    const { specHash, version, captureTables, epoch } = desired;
+    actions.push({ kind: "RecordBuild", id: "record", specHash, version, captureTables, epoch });
   }
   return {
     actions,
@@ -98,6 +135,17 @@ function setTriggers(relation: ObservedRelation, operations: readonly Operation[
   return [
     { kind: "SetTriggers" as const, id: `table:${tableText(table)}`, table, key: relation.key, create, drop },
   ];
+}
+
+function followSchemaChanges(mode: SchemaChangeMode, { installation, eventTriggers }: ObservedCatalog) {
+  const fromMode = installation?.schemaChangeMode ?? null;
+  const complete = eventTriggers.filter(({ current }) => current).length === EVENT_TRIGGER_COUNT;
+  const create = mode === "EventTrigger" && !complete;
+  const drop = eventTriggers
+    .filter(({ current }) => create || mode !== "EventTrigger" || !current)
+    .map(({ name }) => name);
+  if (!create && drop.length === 0 && fromMode === mode) return [];
+  return [{ kind: "FollowSchemaChanges" as const, id: "schema-changes", mode, fromMode, drop, create }];
 }
 
 function isRecorded(desired: DesiredCapture, installation: ObservedCatalog["installation"]): boolean {

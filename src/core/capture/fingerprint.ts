@@ -3,8 +3,10 @@ import type { CaptureSpec } from "../api/capture.ts";
 
 /** Fingerprint of what a build makes: 16 hex digits. Settings that only the worker reads do not count. */
 export function captureFingerprint(capture: CaptureSpec, callbacks: readonly string[]): string {
-  const { schemaName, tables } = capture;
-  return digest(JSON.stringify({ schemaName, tables: tables ?? null, callbacks: [...callbacks].sort() }));
+  const { schemaName, tables = null, schemaChanges, context } = capture;
+  return digest(
+    JSON.stringify({ schemaName, tables, schemaChanges, context, callbacks: [...callbacks].sort() }),
+  );
 }
 
 /** Fingerprint of a text: 16 hex digits. */

@@ -25,6 +25,10 @@ export interface ObservedRelation extends TableName {
   readonly triggers: readonly ObservedTrigger[];
 }
 
+/** How changes of tables are noticed and told of. */
+export const SCHEMA_CHANGE_MODES = ["EventTrigger", "Poll", "Off"] as const;
+export type SchemaChangeMode = (typeof SCHEMA_CHANGE_MODES)[number];
+
 export interface ObservedInstallation {
   readonly installationId: string;
   readonly owner: string;
@@ -33,6 +37,10 @@ export interface ObservedInstallation {
   readonly version: string | null;
   readonly migrations: readonly number[];
   readonly callbacks: readonly string[];
+  /** Null: not set up yet. */
+  readonly schemaChangeMode: SchemaChangeMode | null;
+  /** Mode Poll: the tables are not as they were last told of. */
+  readonly tablesChanged: boolean;
   /** Every function is there, came from the same source text, and was not changed since. */
   readonly functionsHash: string | null;
 }
@@ -44,11 +52,25 @@ export interface ObservedCatalog {
   /** The capture schema holds tables or functions, ours or not. */
   readonly schemaInUse: boolean;
   readonly installation: ObservedInstallation | null;
+  /** The role may make event triggers. */
+  readonly mayMakeEventTriggers: boolean;
+  /** Those that call our functions; `current`: as a build would make it now. */
+  readonly eventTriggers: readonly { readonly name: string; readonly current: boolean }[];
+  /** Tables with a trigger of the Python package pg_events. */
+  readonly ancestorTables: number;
   readonly relations: readonly ObservedRelation[];
 }
 
 /** A table with the operations that its triggers must capture. */
 export interface DesiredTable extends TableName {
+  readonly operations: readonly Operation[];
+}
+
+/** What to capture, as the functions in the database read it; `schema` null: any. */
+export interface CaptureEntry {
+  readonly schema: string | null;
+  readonly name: string;
+  readonly exclude?: readonly string[] | undefined;
   readonly operations: readonly Operation[];
 }
 

@@ -1,12 +1,16 @@
 /** Names inside the database that follow from the capture schema's name. */
 import { createHash } from "node:crypto";
-import { ident, literal } from "./quote.ts";
+import { ident } from "./quote.ts";
+
+const DEFAULT_SCHEMA = "pgevents";
 
 export interface CaptureNames {
   /** Schema name as it is. */
   readonly schemaName: string;
   /** Schema name as a quoted identifier. */
   readonly schema: string;
+  /** End of the names of triggers; empty for the default schema. */
+  readonly mark: string;
   /** NOTIFY channel that wakes the worker. */
   readonly channel: string;
   /** Advisory lock, two integers: held exclusively by a sleeping worker, shared by writers. */
@@ -18,19 +22,13 @@ export interface CaptureNames {
 export function captureNames(schemaName: string): CaptureNames {
   const digest = createHash("sha256").update(`pgevents:${schemaName}`).digest();
   const lockClass = digest.readInt32BE(0);
+  const hex = digest.toString("hex", 0, 8);
   return {
     schemaName,
     schema: ident(schemaName),
-    channel: `pgevents_${digest.toString("hex", 0, 8)}`,
+    mark: schemaName === DEFAULT_SCHEMA ? "" : `_${hex.slice(-8)}`,
+    channel: `pgevents_${hex}`,
     wakeLock: [lockClass, 1],
     buildLock: [lockClass, 2],
   };
-}
-
-/** Fills the placeholders of a file of sql/. */
-export function fillPlaceholders(template: string, names: CaptureNames): string {
-  return template
-    .replaceAll("@schema@", () => names.schema)
-    .replaceAll("@channel@", () => literal(names.channel))
-    .replaceAll("@lock@", () => names.wakeLock.join(", "));
 }

@@ -2,12 +2,17 @@
 import type { CaptureSpec, TableSpec } from "../api/capture.ts";
 import { OPERATIONS } from "../api/capture.ts";
 import {
+  type CaptureEntry,
   type DesiredTable,
   type Finding,
+  type ObservedCatalog,
   type ObservedRelation,
+  type SchemaChangeMode,
   type TableFailure,
   tableText,
 } from "./model.ts";
+
+const EVERY_TABLE: CaptureEntry = { schema: null, name: "*", operations: [...OPERATIONS] };
 
 export interface CapturePlan {
   readonly tables: readonly DesiredTable[];
@@ -35,6 +40,25 @@ export function planCapture(spec: CaptureSpec, relations: readonly ObservedRelat
       message: `${count} skipped under '*': ${obstacle}.`,
     })),
   };
+}
+
+/** What the functions in the database need to know to capture a table that comes. */
+export function captureEntries({ tables }: CaptureSpec): CaptureEntry[] {
+  return (
+    tables?.map(({ schema, name, exclude, operations }) => ({ schema, name, exclude, operations })) ?? [
+      EVERY_TABLE,
+    ]
+  );
+}
+
+/** Event triggers that are there stay in use, whoever made them. */
+export function schemaChangeMode(
+  wanted: CaptureSpec["schemaChanges"],
+  { mayMakeEventTriggers, eventTriggers }: Pick<ObservedCatalog, "mayMakeEventTriggers" | "eventTriggers">,
+): SchemaChangeMode {
+  if (wanted !== "Auto") return wanted;
+  const there = eventTriggers.length > 0 && eventTriggers.every(({ current }) => current);
+  return mayMakeEventTriggers || there ? "EventTrigger" : "Poll";
 }
 
 function wholeSchema(schema: string): TableSpec {

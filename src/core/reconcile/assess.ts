@@ -28,6 +28,7 @@ export interface ObservedBuild {
   readonly failures: readonly TableFailure[];
   readonly specHash: string;
   readonly serverVersion: string;
+  readonly schemaChangeMode: string;
   readonly changed: boolean;
 }
 
@@ -306,6 +307,7 @@ function buildStatus(
     version,
     tables: build.tables,
     serverVersion: build.serverVersion,
+    schemaChangeMode: build.schemaChangeMode,
     ...(failed.length === 0 ? {} : { failedTables: failed }),
     ...(lastBuildTime === undefined ? {} : { lastBuildTime }),
   };

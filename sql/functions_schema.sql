@@ -1,0 +1,201 @@
+-- Changes of tables as events of the outbox, in the order of the log: by event triggers in the
+-- transaction of the command, or by comparison with what was last told. The keys are those of the
+-- functions pg_event_trigger_ddl_commands and pg_event_trigger_dropped_objects. `@operations@` stands
+-- for rows (verb, trigger name, transition tables), `@table_shape@` for the shape of `relation.oid`.
+
+create or replace function @schema@.tell_schema_change(of_schema text, of_table text, change json, context json)
+  returns void
+  language sql
+  set search_path = pg_catalog, pg_temp
+as $$
+  insert into @schema@.outbox (segment, operation, schema_name, table_name, new, context)
+  select last_value, 'S', coalesce(of_schema, ''), coalesce(of_table, ''), change, context
+  from @schema@.outbox_segment
+$$;
+
+create or replace function @schema@.wake_worker() returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not pg_try_advisory_xact_lock_shared(@lock@) then
+    perform pg_notify(@channel@, '');
+  end if;
+end
+$$;
+
+-- Gives a table the triggers that the spec of the last build asks for; those that are right are not
+-- touched, because another lock than the command took could make a migration deadlock. What has to be
+-- taken away, the worker does.
+create or replace function @schema@.capture_table(table_id oid) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+  set quote_all_identifiers = off
+as $$
+declare
+  definition text;
+begin
+  for definition in
+    select format('CREATE TRIGGER %I AFTER %s ON %I.%I %sFOR EACH STATEMENT EXECUTE FUNCTION %I.%I(%s)',
+      operation.trigger_name, upper(operation.verb), nspname, relname, operation.transition,
+      @schema_name@, 'capture_' || operation.verb,
+      case when operation.verb = 'truncate' then '' else key_columns.literals end)
+    from pg_class
+    join pg_namespace on pg_namespace.oid = relnamespace
+    cross join lateral (
+      select exists (
+        select from pg_depend where classid = 'pg_class'::regclass and objid = pg_class.oid and deptype = 'e') as of_extension
+    ) as extension
+    cross join lateral (
+      select entry
+      from @schema@.installation
+      cross join jsonb_array_elements(capture_tables) as entry
+      where coalesce(entry ->> 'schema', nspname) = nspname
+        and (entry ->> 'name' = relname
+          or (entry ->> 'name' = '*' and not of_extension and not coalesce(entry -> 'exclude' ? relname, false)))
+      order by entry ->> 'name' = relname desc
+      limit 1
+    ) as chosen
+    cross join lateral (@key_columns@) as key_columns
+    join (values @operations@) as operation (verb, trigger_name, transition)
+      on entry -> 'operations' ? initcap(operation.verb)
+    where pg_class.oid = table_id and relkind = 'r' and not relispartition and relpersistence <> 't'
+      and @user_schema@
+  loop
+    if not exists (
+      select from pg_trigger
+      where tgrelid = table_id and tgenabled in ('O', 'A') and pg_get_triggerdef(oid) = definition
+    ) then
+      execute overlay(definition placing 'CREATE OR REPLACE' from 1 for 6);
+    end if;
+  end loop;
+end
+$$;
+
+-- A command must not fail for this: whatever goes wrong is a warning, and the worker looks at the
+-- tables by itself every few seconds.
+create or replace function @schema@.ddl_ended() returns event_trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  command record;
+begin
+  for command in
+    select ended.*, table_name.relname
+    from pg_event_trigger_ddl_commands() with ordinality as ended
+    join pg_namespace on nspname = case ended.schema_name when 'pg_temp' then (select nspname from pg_namespace where oid = pg_my_temp_schema()) else ended.schema_name end
+    left join pg_index on ended.classid = 'pg_class'::regclass and indexrelid = ended.objid
+    left join pg_class as table_name
+      on ended.classid = 'pg_class'::regclass and table_name.oid = coalesce(indrelid, ended.objid)
+    where coalesce(obj_description(pg_namespace.oid, 'pg_namespace'), '') <> @schema_comment@
+    order by ended.ordinality
+  loop
+    perform @schema@.tell_schema_change(command.schema_name, coalesce(command.relname, command.object_identity),
+      json_build_object('classid', command.classid, 'objid', command.objid, 'objsubid', command.objsubid,
+        'command_tag', command.command_tag, 'object_type', command.object_type, 'schema_name', command.schema_name,
+        'object_identity', command.object_identity, 'in_extension', command.in_extension),
+      @context@);
+    if command.classid = 'pg_class'::regclass then
+      perform @schema@.capture_table(command.objid);
+    end if;
+  end loop;
+  perform @schema@.wake_worker();
+exception when others then
+  raise warning 'pg-events could not follow this command (SQLSTATE %); capture is looked at again within seconds', sqlstate;
+end
+$$;
+
+create or replace function @schema@.objects_dropped() returns event_trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  dropped record;
+begin
+  for dropped in
+    select *
+    from pg_event_trigger_dropped_objects()
+    where (object_type = 'table' or original and tg_tag in ('ALTER TABLE', 'DROP TABLE')) and schema_name is distinct from @schema_name@
+  loop
+    perform @schema@.tell_schema_change(dropped.schema_name,
+      case when dropped.object_type like 'table %' then dropped.address_names[2]
+        else coalesce(dropped.object_name, dropped.object_identity) end,
+      json_build_object('classid', dropped.classid, 'objid', dropped.objid, 'objsubid', dropped.objsubid,
+        'original', dropped.original, 'normal', dropped.normal, 'is_temporary', dropped.is_temporary,
+        'object_type', dropped.object_type, 'schema_name', dropped.schema_name, 'object_name', dropped.object_name,
+        'object_identity', dropped.object_identity),
+      @context@);
+  end loop;
+  perform @schema@.wake_worker();
+exception when others then
+  raise warning 'pg-events could not follow this command (SQLSTATE %); capture is looked at again within seconds', sqlstate;
+end
+$$;
+
+-- Tells of what differs from the tables as they were last told of, and remembers them as they are. Who
+-- changed them is not known. tell false: only remembers.
+create or replace function @schema@.compare_tables(tell boolean) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  change record;
+  dropped_column record;
+begin
+  for change in
+    select coalesce(found.id, known.id) as id, known.schema_name as old_schema, known.table_name as old_table,
+      known.shape as old_shape, found.schema_name, found.table_name, found.in_extension, found.shape
+    from @schema@.known_table as known
+    full join (
+      select relation.oid as id, nspname::text as schema_name, relname::text as table_name, @table_shape@ as shape,
+        exists (select from pg_depend where classid = 'pg_class'::regclass and objid = relation.oid and deptype = 'e') as in_extension
+      from pg_class as relation
+      join pg_namespace on pg_namespace.oid = relnamespace
+      where @told_tables@
+    ) as found on found.id = known.id
+    where (known.schema_name, known.table_name, known.shape) is distinct from (found.schema_name, found.table_name, found.shape)
+    order by found.id nulls first, known.id
+  loop
+    if change.schema_name is null then
+      delete from @schema@.known_table where id = change.id;
+      continue when not tell;
+      perform @schema@.tell_schema_change(change.old_schema, change.old_table,
+        json_build_object('classid', 'pg_class'::regclass::oid, 'objid', change.id, 'objsubid', 0,
+          'original', true, 'normal', false, 'is_temporary', false, 'object_type', 'table',
+          'schema_name', change.old_schema, 'object_name', change.old_table,
+          'object_identity', format('%I.%I', change.old_schema, change.old_table)),
+        '{}');
+      continue;
+    end if;
+    insert into @schema@.known_table (id, schema_name, table_name, shape)
+    values (change.id, change.schema_name, change.table_name, change.shape)
+    on conflict (id) do update
+    set schema_name = excluded.schema_name, table_name = excluded.table_name, shape = excluded.shape;
+    continue when not tell;
+    for dropped_column in
+      select (old_column ->> 0)::integer as number, old_column ->> 1 as name
+      from jsonb_array_elements(change.old_shape -> 'columns') as old_column
+      where not exists (
+        select from jsonb_array_elements(change.shape -> 'columns') as new_column
+        where new_column -> 0 = old_column -> 0)
+    loop
+      perform @schema@.tell_schema_change(change.schema_name, change.table_name,
+        json_build_object('classid', 'pg_class'::regclass::oid, 'objid', change.id, 'objsubid', dropped_column.number,
+          'original', true, 'normal', false, 'is_temporary', false, 'object_type', 'table column',
+          'schema_name', change.schema_name, 'object_name', null,
+          'object_identity', format('%I.%I.%I', change.schema_name, change.table_name, dropped_column.name)),
+        '{}');
+    end loop;
+    perform @schema@.tell_schema_change(change.schema_name, change.table_name,
+      json_build_object('classid', 'pg_class'::regclass::oid, 'objid', change.id, 'objsubid', 0,
+        'command_tag', case when change.old_table is null then 'CREATE TABLE' else 'ALTER TABLE' end,
+        'object_type', 'table', 'schema_name', change.schema_name,
+        'object_identity', format('%I.%I', change.schema_name, change.table_name),
+        'in_extension', change.in_extension),
+      '{}');
+  end loop;
+  perform @schema@.wake_worker();
+end
+$$;

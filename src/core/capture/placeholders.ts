@@ -1,0 +1,35 @@
+/** The placeholders of sql/: names of one capture, and pieces of SQL that a build shares with the functions. */
+import {
+  contextExpression,
+  KEY_COLUMNS,
+  operationValues,
+  SCHEMA_COMMENT,
+  TABLE_SHAPE,
+  TOLD_TABLES,
+  USER_SCHEMA,
+} from "./catalog-sql.ts";
+import type { CaptureNames } from "./names.ts";
+import { literal } from "./quote.ts";
+
+/** @param query whether the context of a change holds the text of the statement */
+export function fillPlaceholders(template: string, names: CaptureNames, query = false): string {
+  const values: Readonly<Record<string, string>> = {
+    schema: names.schema,
+    schema_name: literal(names.schemaName),
+    schema_comment: literal(SCHEMA_COMMENT),
+    channel: literal(names.channel),
+    lock: names.wakeLock.join(", "),
+    context: contextExpression(query),
+    operations: operationValues(names),
+    key_columns: oneLine(KEY_COLUMNS),
+    user_schema: oneLine(USER_SCHEMA),
+    told_tables: oneLine(TOLD_TABLES),
+    table_shape: oneLine(TABLE_SHAPE),
+  };
+  return template.replace(/@(\w+)@/g, (text, name: string) => values[name] ?? text);
+}
+
+/** Comments of sql/ name placeholders, and end with their line. */
+function oneLine(sql: string): string {
+  return sql.trim().replace(/\s*\n\s*/g, " ");
+}

@@ -115,6 +115,22 @@ describe("attributes and data", () => {
     );
   });
 
+  test("a change of the schema carries what PostgreSQL says of it", () => {
+    const change = '{"classid" : "1259", "command_tag" : "ALTER TABLE"}';
+    const event = fromBinary(changeEvent({ operation: "SchemaChange", key: null, new: change }));
+    assert.deepEqual([event.type, event.subject], ["dev.pgevents.schema.changed", "public.orders"]);
+    assert.deepEqual(
+      { ...(event.data as object) },
+      {
+        operation: "SchemaChange",
+        relation: { schema: "public", table: "orders" },
+        change: { classid: "1259", command_tag: "ALTER TABLE" },
+        transaction: { id: "700" },
+        context: { session_user: "app", application_name: "shop" },
+      },
+    );
+  });
+
   test("an update of the key carries the key before", () => {
     const data = JSON.parse(eventData(changeEvent({ operation: "Update", key: "[2]", oldKey: "[1]" })));
     assert.deepEqual([data.key, data.oldKey], [[2], [1]]);

@@ -13,6 +13,7 @@ import type { ChangeEvent } from "../../src/core/event.ts";
 const START = { seen: "10:10:", ahead: null, aheadId: null };
 const OK = { kind: "acknowledged", code: "200" } as const;
 const RETRY = { kind: "retryable", code: "500", message: "later" } as const;
+const INTERRUPTED = { kind: "interrupted", code: "thread", message: "another one did it" } as const;
 const REFUSED = { kind: "permanent", code: "422", message: "never" } as const;
 
 function event(id: number, key: string | null, changes: Partial<ChangeEvent> = {}): ReadEvent {
@@ -85,23 +86,25 @@ describe("relay state", () => {
     assert.deepEqual(sent(state, take(state, 0)), ["4"]);
   });
 
-  test("G2 a Truncate comes after everything before it and before everything after it, of its table", () => {
-    const state = relay();
-    const truncate = event(3, null, { operation: "Truncate", new: null });
-    const other = event(4, "[1]", { table: "other" });
-    state.add("20:20:", [event(1, "[1]"), event(2, "[2]"), truncate, other, event(5, "[3]")], true, 0, every);
-    const one = take(state, 0);
-    const two = take(state, 0);
-    assert.deepEqual(sent(state, take(state, 0)), ["4"], "another table goes on");
-    assert.equal(state.next(0), null);
-    state.settle(one, OK, 0);
-    state.settle(two, OK, 0);
-    const barrier = take(state, 0);
-    assert.deepEqual(sent(state, barrier), ["3"]);
-    assert.equal(state.next(0), null);
-    state.settle(barrier, OK, 0);
-    assert.deepEqual(sent(state, take(state, 0)), ["5"]);
-  });
+  for (const operation of ["Truncate", "SchemaChange"] as const) {
+    test(`G2 a ${operation} comes after everything before it and before everything after it, of its table`, () => {
+      const state = relay();
+      const barred = event(3, null, { operation, new: null });
+      const other = event(4, "[1]", { table: "other" });
+      state.add("20:20:", [event(1, "[1]"), event(2, "[2]"), barred, other, event(5, "[3]")], true, 0, every);
+      const one = take(state, 0);
+      const two = take(state, 0);
+      assert.deepEqual(sent(state, take(state, 0)), ["4"], "another table goes on");
+      assert.equal(state.next(0), null);
+      state.settle(one, OK, 0);
+      state.settle(two, OK, 0);
+      const barrier = take(state, 0);
+      assert.deepEqual(sent(state, barrier), ["3"]);
+      assert.equal(state.next(0), null);
+      state.settle(barrier, OK, 0);
+      assert.deepEqual(sent(state, take(state, 0)), ["5"]);
+    });
+  }
 
   test("G1 the position never passes an event that is not done", () => {
     const state = relay();
@@ -146,6 +149,17 @@ describe("relay state", () => {
     assert.equal(state.position().seen, "10:10:", "not before the dead letter is stored");
     state.buried(unit, 200);
     assert.equal(state.position().seen, "20:20:");
+  });
+
+  test("an attempt that another one cut off is made again at once, and is not counted", () => {
+    const state = relay({ attempts: 2 });
+    state.add("20:20:", [event(1, "[1]")], true, 0, every);
+    for (let count = 0; count < 5; count += 1) {
+      assert.deepEqual(state.settle(take(state, 0), INTERRUPTED, 0), { kind: "waiting" });
+      assert.equal(state.dueMs(0), 0);
+    }
+    assert.equal(state.settle(take(state, 0), RETRY, 0).kind, "waiting");
+    assert.equal(state.settle(take(state, 100), RETRY, 100).kind, "bury");
   });
 
   test("an endpoint that takes nothing is probed by one request at a time, of different keys", () => {

@@ -9,6 +9,8 @@ export const ERRORS = {
   PGE_ABORTED: "A build was stopped before its end. What it had done stays, and the next one goes on.",
   PGE_ADDRESS_INVALID: "An address to listen on is not host:port.",
   PGE_ADDRESS_IN_USE: "An address to listen on is taken, or may not be used.",
+  PGE_ANCESTOR_PRESENT:
+    "The event triggers of the Python package pg_events are in the database; drop them first.",
   PGE_AUTHENTICATION_FAILED: "The database refused the role or its password.",
   PGE_CONNECTION_FAILED: "The database cannot be reached, or takes no connections now.",
   PGE_DATABASE_MISSING: "No database was given, or the one that was given does not exist.",
@@ -22,12 +24,17 @@ export const ERRORS = {
   PGE_MANIFEST_INVALID: "A PgEventSource does not pass validation; every finding is listed with its path.",
   PGE_MANIFEST_MISSING: "No PgEventSource was given.",
   PGE_MANIFEST_UNREADABLE: "A file is missing, is not YAML, or does not hold exactly one PgEventSource.",
+  PGE_MODULES_MISSING: "A callback runs a module of a ConfigMap, and no directory with its file was given.",
   PGE_NOT_BUILT: "The database has no capture yet; the worker goes on by itself once it has.",
   PGE_OWNERSHIP_CONFLICT: "The capture schema belongs to another PgEventSource.",
   PGE_PERMISSION_DENIED: "The role lacks a right in the database.",
   PGE_SCHEMA_IN_USE: "The schema for capture exists and holds something else.",
   PGE_SECRET_INVALID: "A Secret lacks a key, or its value cannot be used. The value is never shown.",
   PGE_SERVER_TOO_OLD: "The server is older than PostgreSQL 14.",
+  PGE_SETTINGS_INVALID:
+    "A setting of --settings is missing, unknown, or names a function that does not exist.",
+  PGE_SETTINGS_UNREADABLE:
+    "The module of --settings is missing, or it or a module it names cannot be loaded.",
   PGE_STALE_BUILDER: "A newer leader of the operator has built since.",
 } as const;
 

@@ -9,6 +9,7 @@ import type pg from "pg";
 import type { CaptureSpec } from "../core/api/capture.ts";
 import { statementsFor } from "../core/capture/ddl.ts";
 import { type CaptureAction, type CaptureDiff, diffCapture } from "../core/capture/diff.ts";
+import { dropEventTrigger } from "../core/capture/event-triggers.ts";
 import { captureFingerprint, digest } from "../core/capture/fingerprint.ts";
 import {
   type Finding,
@@ -108,6 +109,7 @@ async function build(
   };
   const first = await look();
   if (first.diff.actions.length === 0 || options.mode === "plan") return report(first, names, request, []);
+  refuseBesideAncestor(first.catalog);
   await options.beforeApply?.();
   const context = {
     client,
@@ -219,8 +221,26 @@ function report(
   };
 }
 
-function ancestorFinding({ ancestorTables }: ObservedCatalog): Finding[] {
-  if (ancestorTables === 0) return [];
-  const message = `The triggers of the Python package pg_events are still on tables (${ancestorTables}), and slow every write; docs/migrating-from-pg-events.md says how to remove them.`;
+/** The event triggers of the Python package fail on the tables that a build makes. */
+function refuseBesideAncestor({ ancestor, installation }: ObservedCatalog): void {
+  const { eventTriggers } = ancestor;
+  const complete = [...sqlSources().migrations.keys()].every((version) =>
+    installation?.migrations.includes(version),
+  );
+  if (eventTriggers.length === 0 || complete) return;
+  throw new PgEventsError(
+    "PGE_ANCESTOR_PRESENT",
+    `The event triggers of the Python package pg_events (${eventTriggers.join(", ")}) are in this database, and no table can be made beside them.`,
+    {
+      reason: "BuildFailed",
+      remedy: `Drop them first, as docs/migrating-from-pg-events.md says: ${eventTriggers.map(dropEventTrigger).join("; ")}.`,
+      disposition: "retry",
+    },
+  );
+}
+
+function ancestorFinding({ ancestor }: ObservedCatalog): Finding[] {
+  if (ancestor.tables === 0) return [];
+  const message = `The triggers of the Python package pg_events are still on tables (${ancestor.tables}), and slow every write; docs/migrating-from-pg-events.md says how to remove them.`;
   return [{ message }];
 }

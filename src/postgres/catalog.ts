@@ -47,7 +47,7 @@ async function read(client: pg.Client, names: CaptureNames, installation: string
       'installation', (${installation}),
       'mayMakeEventTriggers', (${MAY_MAKE_EVENT_TRIGGERS}),
       'eventTriggers', (${eventTriggersQuery(names)}),
-      'ancestorTables', (${ANCESTOR_TABLES}),
+      'ancestor', json_build_object('tables', (${ANCESTOR_TABLES}), 'eventTriggers', (${ANCESTOR_EVENT_TRIGGERS})),
       'relations', (${relationsQuery(names)})
     )::text as catalog`;
   try {
@@ -99,6 +99,12 @@ const ANCESTOR_TABLES = `
   select count(distinct tgrelid) from pg_trigger
   where tgfoid in (select oid from pg_proc where proname = 'pgevents_data_update_notify')
     and tgrelid not in (select pg_class.oid from pg_class join pg_namespace on pg_namespace.oid = relnamespace where not (${USER_SCHEMA}))`;
+
+const ANCESTOR_EVENT_TRIGGERS = `
+  select coalesce(json_agg(evtname order by evtname), '[]')
+  from pg_event_trigger
+  join pg_proc on pg_proc.oid = evtfoid
+  where proname in ('pgevents_table_alter_event', 'pgevents_table_drop_event')`;
 
 const relationsQuery = (names: CaptureNames) => `
   select coalesce(json_agg(json_build_object(

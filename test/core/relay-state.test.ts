@@ -106,6 +106,25 @@ describe("relay state", () => {
     });
   }
 
+  test("one at a time, events go in the order of the log, also those that had to wait for others", () => {
+    const state = relay({ maxInFlight: 1 });
+    const created = event(1, null, { operation: "SchemaChange", table: "new" });
+    const rows = [
+      created,
+      event(2, "[1]", { table: "new" }),
+      event(3, "[1]"),
+      event(4, "[1]"),
+      event(5, "[2]"),
+    ];
+    state.add("20:20:", rows, true, 0, every);
+    const order: string[] = [];
+    for (let unit = state.next(0); unit !== null; unit = state.next(0)) {
+      order.push(...sent(state, unit));
+      state.settle(unit, OK, 0);
+    }
+    assert.deepEqual(order, ["1", "2", "3", "4", "5"]);
+  });
+
   test("G1 the position never passes an event that is not done", () => {
     const state = relay();
     state.add("20:20:", [event(1, "[1]"), event(2, "[2]"), event(3, "[3]")], true, 0, every);
@@ -181,6 +200,24 @@ describe("relay state", () => {
     const last = take(state, 1100);
     state.settle(last, OK, 1100);
     assert.ok(state.next(1200) !== null && state.next(1200) !== null, "open again");
+  });
+
+  test("a probe that another one cut off does not close the endpoint for good", () => {
+    const state = relay({ attempts: 100 });
+    state.add(
+      "20:20:",
+      [1, 2, 3].map((id) => event(id, `[${id}]`)),
+      true,
+      0,
+      every,
+    );
+    for (const unit of [take(state, 0), take(state, 0), take(state, 0)]) state.settle(unit, RETRY, 0);
+    const probe = take(state, 100);
+    assert.equal(state.next(100), null, "one probe at a time");
+    state.settle(probe, { ...INTERRUPTED, retryAfterMs: 30 }, 100);
+    assert.equal(state.next(120), null);
+    assert.equal(state.dueMs(120), 130);
+    assert.ok(state.next(130) !== null);
   });
 
   test("Retry-After is kept", () => {

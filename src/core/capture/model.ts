@@ -56,8 +56,8 @@ export interface ObservedCatalog {
   readonly mayMakeEventTriggers: boolean;
   /** Those that call our functions; `current`: as a build would make it now. */
   readonly eventTriggers: readonly { readonly name: string; readonly current: boolean }[];
-  /** Tables with a trigger of the Python package pg_events. */
-  readonly ancestorTables: number;
+  /** What the Python package pg_events left: tables with its trigger, and its event triggers. */
+  readonly ancestor: { readonly tables: number; readonly eventTriggers: readonly string[] };
   readonly relations: readonly ObservedRelation[];
 }
 

@@ -49,6 +49,12 @@ export class EndpointHealth {
     this.#closedUntilMs = nowMs + Math.max(wait(this.#closures), retryAfterMs);
   }
 
+  /** An attempt told nothing of the endpoint: if it was the probe, another one may start. */
+  interrupted(nowMs: number, retryAfterMs: number): void {
+    this.#probing = false;
+    this.#closedUntilMs = Math.max(this.#closedUntilMs, nowMs + retryAfterMs);
+  }
+
   /** When `mayStart` can turn true by time alone; null when it waits for nothing or for a probe's outcome. */
   dueMs(): number | null {
     return this.closed && !this.#probing ? this.#closedUntilMs : null;

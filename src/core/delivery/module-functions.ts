@@ -17,3 +17,9 @@ export type ModuleFunctions =
       /** Null: changes of the schema are passed over. */
       readonly onSchemaChange: FunctionRef | null;
     };
+
+/** Each of the files once. */
+export function filesOf(functions: ModuleFunctions): string[] {
+  if (functions.kind === "Module") return [functions.file];
+  return [...new Set([functions.onData.file, functions.onSchemaChange?.file ?? functions.onData.file])];
+}

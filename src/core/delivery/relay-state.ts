@@ -17,6 +17,7 @@ import { EndpointHealth } from "./endpoint-health.ts";
 import { KeyOrder, type Ordered, type Ordering } from "./key-order.ts";
 import type { Position } from "./position.ts";
 import { Progress } from "./progress.ts";
+import { ReadyQueue, type Sequenced } from "./ready-queue.ts";
 import type { AttemptOutcome } from "./transport.ts";
 
 /** An event as it was read. `deferred`: its row images were too large to read ahead. */
@@ -26,7 +27,7 @@ export interface ReadEvent {
   readonly deferred: boolean;
 }
 
-export interface Entry extends Ordered {
+export interface Entry extends Ordered, Sequenced {
   event: ChangeEvent;
   readonly id: string;
   readonly bytes: number;
@@ -67,13 +68,13 @@ export class RelayState {
   readonly #order: KeyOrder<Entry>;
   readonly #progress: Progress<Entry>;
   readonly #health = new EndpointHealth();
-  #ready: Entry[] = [];
-  #readyHead = 0;
+  readonly #ready = new ReadyQueue<Entry>();
   #readySinceMs = 0;
   /** Units that wait for their next attempt, by due time. */
   #waiting: { unit: Unit; dueMs: number }[] = [];
   #inFlight = 0;
   #unsent = 0;
+  #read = 0;
 
   constructor(options: RelayOptions, start: Position) {
     this.#options = options;
@@ -108,7 +109,7 @@ export class RelayState {
     nowMs: number,
     wanted: (event: ChangeEvent) => boolean,
   ): void {
-    const entries = rows.filter((row) => wanted(row.event)).map(entryOf);
+    const entries = rows.filter((row) => wanted(row.event)).map((row) => entryOf(row, this.#read++));
     this.#progress.add(snapshot, entries, complete);
     this.#unsent += entries.length;
     for (const entry of entries) {
@@ -134,7 +135,7 @@ export class RelayState {
       Number.POSITIVE_INFINITY,
     );
     const ready =
-      this.#readyCount() > 0 ? this.#readySinceMs + this.#options.maxWaitMs : Number.POSITIVE_INFINITY;
+      this.#ready.size > 0 ? this.#readySinceMs + this.#options.maxWaitMs : Number.POSITIVE_INFINITY;
     const due = Math.min(waiting, ready);
     if (due === Number.POSITIVE_INFINITY) return null;
     if (!this.#health.closed) return Math.max(due, nowMs);
@@ -153,7 +154,11 @@ export class RelayState {
       this.#health.succeeded();
       return this.#finish(unit, nowMs);
     }
-    if (outcome.kind === "interrupted") return this.#wait(unit, nowMs);
+    if (outcome.kind === "interrupted") {
+      const { retryAfterMs = 0 } = outcome;
+      this.#health.interrupted(nowMs, retryAfterMs);
+      return this.#wait(unit, nowMs + retryAfterMs);
+    }
     unit.attempts += 1;
     if (outcome.kind === "retryable") {
       const retryAfterMs = outcome.retryAfterMs ?? 0;
@@ -230,11 +235,11 @@ export class RelayState {
   }
 
   #takeReady(nowMs: number): Unit | null {
-    const count = this.#readyCount();
+    const count = this.#ready.size;
     if (count === 0) return null;
     const { maxEvents, maxBytes, maxWaitMs } = this.#options;
     if (maxWaitMs > 0 && count < maxEvents && nowMs < this.#readySinceMs + maxWaitMs) return null;
-    const first = this.#shiftReady();
+    const first = this.#ready.take();
     const entries = [first];
     if (maxEvents > 1) this.#fill(entries, maxEvents, maxBytes - first.bytes);
     this.#readySinceMs = nowMs;
@@ -253,9 +258,9 @@ export class RelayState {
     for (let index = 0; entries.length < maxEvents; index += 1) {
       const member = entries[index];
       if (member === undefined) {
-        const other = this.#ready[this.#readyHead];
+        const other = this.#ready.first;
         if (other === undefined || !take(other)) break;
-        this.#shiftReady();
+        this.#ready.take();
         index -= 1;
       } else if (member.followers !== null) {
         member.followers = member.followers.filter((follower) => {
@@ -265,26 +270,12 @@ export class RelayState {
         });
       }
     }
-    entries.sort(byId);
-  }
-
-  #readyCount(): number {
-    return this.#ready.length - this.#readyHead;
+    entries.sort((a, b) => a.sequence - b.sequence);
   }
 
   #pushReady(entry: Entry, nowMs: number): void {
-    if (this.#readyCount() === 0) this.#readySinceMs = nowMs;
-    this.#ready.push(entry);
-  }
-
-  #shiftReady(): Entry {
-    const entry = this.#ready[this.#readyHead] as Entry;
-    this.#readyHead += 1;
-    if (this.#readyHead > 1024 && this.#readyHead * 2 > this.#ready.length) {
-      this.#ready = this.#ready.slice(this.#readyHead);
-      this.#readyHead = 0;
-    }
-    return entry;
+    if (this.#ready.size === 0) this.#readySinceMs = nowMs;
+    this.#ready.add(entry);
   }
 }
 
@@ -302,8 +293,9 @@ const EMPTIED: ChangeEvent = {
   context: "{}",
 };
 
-function entryOf(row: ReadEvent): Entry {
+function entryOf(row: ReadEvent, sequence: number): Entry {
   return {
+    sequence,
     event: row.event,
     id: row.event.id,
     bytes: row.bytes,
@@ -313,8 +305,4 @@ function entryOf(row: ReadEvent): Entry {
     followers: null,
     orderKeys: [],
   };
-}
-
-function byId(a: Entry, b: Entry): number {
-  return a.id.length - b.id.length || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
 }

@@ -11,8 +11,13 @@ export type AttemptOutcome =
       readonly message: string;
       readonly retryAfterMs?: number;
     }
-  /** Cut off by no fault of its own: another event took down what both shared. Tried again, and not counted. */
-  | { readonly kind: "interrupted"; readonly code: string; readonly message: string }
+  /** Cut off by no fault of its own: another event took down what both shared. Tried again, at once or after `retryAfterMs`, and not counted. */
+  | {
+      readonly kind: "interrupted";
+      readonly code: string;
+      readonly message: string;
+      readonly retryAfterMs?: number;
+    }
   /** Will fail in the same way each time: a dead letter at once. */
   | { readonly kind: "permanent"; readonly code: string; readonly message: string };
 

@@ -98,6 +98,33 @@ begin
 end
 $$;
 
+-- Row by row, for partitioned tables and inheritance trees. Arguments: schema and name of the table as it
+-- is captured, then its key columns. The context says which partition the row is in, where that is another.
+create or replace function @schema@.capture_row() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  key_columns text[] := tg_argv[2:];
+  old_image json := case when tg_op <> 'INSERT' then row_to_json(old) end;
+  new_image json := case when tg_op <> 'DELETE' then row_to_json(new) end;
+  old_key text := @schema@.key_of(old_image, key_columns);
+  new_key text := @schema@.key_of(new_image, key_columns);
+begin
+  insert into @schema@.outbox (segment, operation, schema_name, table_name, key, old_key, old, new, context)
+  select last_value, left(tg_op, 1)::"char", tg_argv[0], tg_argv[1],
+    case when tg_op = 'DELETE' then old_key else new_key end,
+    case when tg_op = 'UPDATE' then nullif(old_key, new_key) end,
+    old_image, new_image,
+    case when tg_table_name = tg_argv[1] and tg_table_schema = tg_argv[0] then @context@ else @partition_context@ end
+  from @schema@.outbox_segment;
+  if not pg_try_advisory_xact_lock_shared(@lock@) then
+    perform pg_notify(@channel@, '');
+  end if;
+  return null;
+end
+$$;
+
 create or replace function @schema@.capture_truncate() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp

@@ -1,7 +1,7 @@
 -- Changes of tables as events of the outbox, in the order of the log: by event triggers in the
 -- transaction of the command, or by comparison with what was last told. The keys are those of the
--- functions pg_event_trigger_ddl_commands and pg_event_trigger_dropped_objects. `@operations@` stands
--- for rows (verb, trigger name, transition tables), `@table_shape@` for the shape of `relation.oid`.
+-- functions pg_event_trigger_ddl_commands and pg_event_trigger_dropped_objects. What the placeholders
+-- stand for: src/core/capture/placeholders.ts.
 
 create or replace function @schema@.tell_schema_change(of_schema text, of_table text, change json, context json)
   returns void
@@ -24,9 +24,22 @@ begin
 end
 $$;
 
+-- Triggers that a table brought along when it became a partition: its rows are captured with the root's.
+create or replace function @schema@.brought_triggers(table_id oid) returns setof name
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select tgname
+  from pg_trigger
+  join pg_class on pg_class.oid = tgrelid
+  join pg_proc on pg_proc.oid = tgfoid
+  where tgrelid = table_id and relispartition and tgparentid = 0 and not tgisinternal
+    and pronamespace = @schema_name@::regnamespace and proname <> 'capture_truncate'
+$$;
+
 -- Gives a table the triggers that the spec of the last build asks for; those that are right are not
--- touched, because another lock than the command took could make a migration deadlock. What has to be
--- taken away, the worker does.
+-- touched, because another lock than the command took could make a migration deadlock. What else has to
+-- be taken away, the worker does.
 create or replace function @schema@.capture_table(table_id oid) returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -35,12 +48,13 @@ create or replace function @schema@.capture_table(table_id oid) returns void
 as $$
 declare
   definition text;
+  brought name;
 begin
+  for brought in select * from @schema@.brought_triggers(table_id) loop
+    execute format('drop trigger %I on %s', brought, table_id::regclass);
+  end loop;
   for definition in
-    select format('CREATE TRIGGER %I AFTER %s ON %I.%I %sFOR EACH STATEMENT EXECUTE FUNCTION %I.%I(%s)',
-      operation.trigger_name, upper(operation.verb), nspname, relname, operation.transition,
-      @schema_name@, 'capture_' || operation.verb,
-      case when operation.verb = 'truncate' then '' else key_columns.literals end)
+    select @trigger_definition@
     from pg_class
     join pg_namespace on pg_namespace.oid = relnamespace
     cross join lateral (
@@ -48,19 +62,25 @@ begin
         select from pg_depend where classid = 'pg_class'::regclass and objid = pg_class.oid and deptype = 'e') as of_extension
     ) as extension
     cross join lateral (
+      select root_namespace.nspname as root_schema, root.relname as root_name
+      from pg_class as root
+      join pg_namespace as root_namespace on root_namespace.oid = root.relnamespace
+      where root.oid = case when pg_class.relispartition then pg_partition_root(pg_class.oid) else pg_class.oid end
+    ) as captured_as
+    cross join lateral (
       select entry
       from @schema@.installation
       cross join jsonb_array_elements(capture_tables) as entry
-      where coalesce(entry ->> 'schema', nspname) = nspname
-        and (entry ->> 'name' = relname
-          or (entry ->> 'name' = '*' and not of_extension and not coalesce(entry -> 'exclude' ? relname, false)))
-      order by entry ->> 'name' = relname desc
+      where coalesce(entry ->> 'schema', root_schema) = root_schema
+        and (entry ->> 'name' = root_name
+          or (entry ->> 'name' = '*' and not of_extension and not coalesce(entry -> 'exclude' ? root_name, false)))
+      order by entry ->> 'name' = root_name desc
       limit 1
     ) as chosen
     cross join lateral (@key_columns@) as key_columns
-    join (values @operations@) as operation (verb, trigger_name, transition)
-      on entry -> 'operations' ? initcap(operation.verb)
-    where pg_class.oid = table_id and relkind = 'r' and not relispartition and relpersistence <> 't'
+    join @trigger_shapes@
+      on shape.level = @level@ and entry -> 'operations' ? initcap(shape.verb)
+    where pg_class.oid = table_id and relkind in ('r', 'p') and relpersistence <> 't'
       and @user_schema@
   loop
     if not exists (
@@ -99,6 +119,9 @@ begin
       @context@);
     if command.classid = 'pg_class'::regclass then
       perform @schema@.capture_table(command.objid);
+      -- A command that attaches a partition speaks of the root only.
+      perform @schema@.capture_table(relid) from pg_partition_tree(command.objid)
+      where exists (select from @schema@.brought_triggers(relid));
     end if;
   end loop;
   perform @schema@.wake_worker();

@@ -214,7 +214,7 @@ function report(
     ),
     failures: [...plan.failures, ...applyFailures],
     findings: [...plan.findings, ...ancestorFinding(catalog)],
-    tables: plan.tables.filter((table) => !failed.has(tableText(table))).length,
+    tables: plan.tables.filter((table) => !table.isPartition && !failed.has(tableText(table))).length,
     serverVersion: catalog.serverVersion,
     schemaChangeMode: schemaChangeMode(request.capture.schemaChanges, catalog),
     specHash: captureFingerprint(request.capture, request.callbacks),

@@ -3,17 +3,12 @@
  * trigger is as a build would make it is decided there, with the server's own quoting.
  */
 import type pg from "pg";
-import {
-  functionsDigest,
-  KEY_COLUMNS,
-  operationValues,
-  TABLES_DIGEST,
-  USER_SCHEMA,
-} from "../core/capture/catalog-sql.ts";
+import { functionsDigest, KEY_COLUMNS, TABLES_DIGEST, USER_SCHEMA } from "../core/capture/catalog-sql.ts";
 import { eventTriggerValues } from "../core/capture/event-triggers.ts";
 import type { ObservedCatalog } from "../core/capture/model.ts";
 import type { CaptureNames } from "../core/capture/names.ts";
 import { literal } from "../core/capture/quote.ts";
+import { LEVEL, TRIGGER_COLUMNS, TRIGGER_DEFINITION, triggerValues } from "../core/capture/triggers.ts";
 
 /** SQLSTATEs of a query over our own tables where there are none yet. */
 const NOT_INSTALLED = ["42P01", "3F000"];
@@ -111,7 +106,11 @@ const relationsQuery = (names: CaptureNames) => `
     'schema', nspname,
     'name', relname,
     'kind', relkind,
-    'isPartition', relispartition,
+    'root', case when relispartition then (
+      select json_build_object('schema', root_namespace.nspname, 'name', root.relname)
+      from pg_class as root join pg_namespace as root_namespace on root_namespace.oid = root.relnamespace
+      where root.oid = pg_partition_root(pg_class.oid)) end,
+    'level', level.level,
     'ofExtension', exists (
       select from pg_depend where classid = 'pg_class'::regclass and objid = pg_class.oid and deptype = 'e'),
     'key', key_columns.names,
@@ -120,21 +119,19 @@ const relationsQuery = (names: CaptureNames) => `
   from pg_class
   join pg_namespace on pg_namespace.oid = relnamespace
   cross join lateral (${KEY_COLUMNS}) as key_columns
+  cross join lateral (select ${LEVEL} as level) as level
   left join lateral (
     select json_agg(json_build_object(
       'name', tgname,
-      'operation', initcap(operation.verb),
-      'current', tgenabled in ('O', 'A') and tgname = operation.trigger_name and pg_get_triggerdef(pg_trigger.oid) = format(
-        'CREATE TRIGGER %I AFTER %s ON %I.%I %sFOR EACH STATEMENT EXECUTE FUNCTION %I.%I(%s)',
-        tgname, upper(operation.verb), nspname, relname, operation.transition,
-        ${literal(names.schemaName)}, 'capture_' || operation.verb,
-        case when operation.verb = 'truncate' then '' else key_columns.literals end)
+      'operation', initcap(shape.verb),
+      'current', case when shape.verb is null then false
+        else tgenabled in ('O', 'A') and pg_get_triggerdef(pg_trigger.oid) = ${TRIGGER_DEFINITION} end
     ) order by tgname) as triggers
     from pg_trigger
     join pg_proc on pg_proc.oid = tgfoid
-    left join (values ${operationValues(names)}) as operation (verb, trigger_name, transition)
-      on proname = 'capture_' || operation.verb
-    where tgrelid = pg_class.oid and not tgisinternal
+    left join (values ${triggerValues(names)}) as shape ${TRIGGER_COLUMNS}
+      on shape.trigger_name = tgname and shape.level = level.level
+    where tgrelid = pg_class.oid and not tgisinternal and tgparentid = 0
       and pronamespace = (${namespaceOf(names)})
   ) as managed on true
   where relkind in ('r', 'p', 'v', 'm', 'f')

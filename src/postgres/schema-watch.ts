@@ -2,7 +2,7 @@
 import type { Pool } from "pg";
 
 /**
- * Changes when a table is created, renamed, moved, attached as a partition or dropped, when its columns,
+ * Changes when a table is created, renamed, moved, attached to another one or dropped, when its columns,
  * constraints, owner or rights change, or when a trigger on it is made, dropped, disabled or replaced.
  */
 export async function schemaFingerprint(pool: Pool): Promise<string> {
@@ -13,9 +13,12 @@ export async function schemaFingerprint(pool: Pool): Promise<string> {
 const FINGERPRINT_QUERY = `
   select md5(
     coalesce((
-      select string_agg(concat_ws(' ', relation.oid, relname, nspname, relkind, relispartition, relowner, relacl, columns.digest, constraints.digest, triggers.digest), ',' order by relation.oid)
+      select string_agg(concat_ws(' ', relation.oid, relname, nspname, relkind, relispartition, relowner, relacl, parents.digest, columns.digest, constraints.digest, triggers.digest), ',' order by relation.oid)
       from pg_catalog.pg_class as relation
       join pg_catalog.pg_namespace as namespace on namespace.oid = relnamespace
+      left join lateral (
+        select string_agg(inhparent::text, ',' order by inhseqno) as digest from pg_catalog.pg_inherits where inhrelid = relation.oid
+      ) as parents on true
       left join lateral (
         select string_agg(concat_ws(' ', attnum, attname, atttypid, atttypmod, attisdropped, attnotnull, atthasdef, attidentity), ',' order by attnum) as digest
         from pg_catalog.pg_attribute where attrelid = relation.oid and attnum > 0

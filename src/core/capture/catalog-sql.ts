@@ -2,7 +2,6 @@
  * Pieces of SQL that a build's look at the catalog and the functions in the database share, so that both
  * mean the same. For a search path of pg_catalog.
  */
-import { OPERATIONS, type Operation } from "../api/capture.ts";
 import type { CaptureNames } from "./names.ts";
 import { literal } from "./quote.ts";
 
@@ -43,37 +42,18 @@ export const TABLES_DIGEST = `
   join pg_namespace on pg_namespace.oid = relnamespace
   where ${TOLD_TABLES}`;
 
-/** Clause with the transition tables of a trigger, as the server prints it; empty without one. */
-export const TRANSITION_TABLES: Record<Operation, string> = {
-  Insert: "REFERENCING NEW TABLE AS pgevents_new ",
-  Update: "REFERENCING OLD TABLE AS pgevents_old NEW TABLE AS pgevents_new ",
-  Delete: "REFERENCING OLD TABLE AS pgevents_old ",
-  Truncate: "",
-};
-
-/** Rows (verb, trigger name, transition tables) for `values`. */
-export function operationValues(names: CaptureNames): string {
-  const rows = OPERATIONS.map((operation) => [
-    operation.toLowerCase(),
-    triggerName(operation, names),
-    TRANSITION_TABLES[operation],
-  ]);
-  return rows.map((row) => `(${row.map(literal).join(", ")})`).join(", ");
-}
-
-/** `pgevents_insert`; with a mark of the schema where that is not the default, so that two captures of a table do not clash. */
-export function triggerName(operation: Operation, names: CaptureNames): string {
-  return `pgevents_${operation.toLowerCase()}${names.mark}`;
-}
-
 /** A query for a digest of our functions as the server has them: it changes when somebody replaces one. */
 export function functionsDigest(names: CaptureNames): string {
   return `select coalesce(md5(string_agg(proname || prosrc || prosecdef || coalesce(proconfig::text, ''), ',' order by proname)), '')
     from pg_catalog.pg_proc where pronamespace = (select oid from pg_catalog.pg_namespace where nspname = ${literal(names.schemaName)})`;
 }
 
-/** Context of a change, as a JSON expression. @param query with the text of the client's statement */
-export function contextExpression(query: boolean): string {
+/**
+ * Context of a change, as a JSON expression.
+ * @param query with the text of the client's statement
+ * @param more pairs of names and values
+ */
+export function contextExpression(query: boolean, more = ""): string {
   const statement = query ? ", 'query', current_query()" : "";
-  return `json_build_object('session_user', session_user, 'application_name', current_setting('application_name')${statement})`;
+  return `json_build_object('session_user', session_user, 'application_name', current_setting('application_name')${statement}${more})`;
 }

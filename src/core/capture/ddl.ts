@@ -1,18 +1,12 @@
 /** Per-table DDL and the statements of a build, as text. Every name passes `ident`, every text `literal`. */
-import type { Operation } from "../api/capture.ts";
-import {
-  functionsDigest,
-  SCHEMA_COMMENT,
-  TABLES_DIGEST,
-  TRANSITION_TABLES,
-  triggerName,
-} from "./catalog-sql.ts";
+import { functionsDigest, SCHEMA_COMMENT, TABLES_DIGEST } from "./catalog-sql.ts";
 import type { CaptureAction } from "./diff.ts";
 import { createEventTriggers, dropEventTrigger } from "./event-triggers.ts";
 import type { SchemaChangeMode } from "./model.ts";
 import type { CaptureNames } from "./names.ts";
 import { fillPlaceholders } from "./placeholders.ts";
 import { ident, literal, qualified } from "./quote.ts";
+import { createTrigger } from "./triggers.ts";
 
 /** The texts of sql/, by version, and the function files joined. */
 export interface SqlSources {
@@ -59,15 +53,15 @@ export function statementsFor(action: CaptureAction, names: CaptureNames, source
     case "RemoveCallback":
       return [`delete from ${schema}.callback where name = ${literal(action.callback)}`];
     case "SetTriggers": {
-      const table = qualified(action.table.schema, action.table.name);
       // A trigger that is wrong under the right name, disabled ones too, is replaced in place: no moment without capture.
-      const created = action.create.map((operation) => triggerName(operation, names));
+      const created = action.create.map((operation) => createTrigger(operation, action, names));
+      const table = qualified(action.table.schema, action.table.name);
       return [
         // First, because a drop takes the strongest lock: one wait for the table, not a second one while writers are held.
         ...action.drop
-          .filter((name) => !created.includes(name))
+          .filter((name) => !created.some((trigger) => trigger.name === name))
           .map((name) => `drop trigger if exists ${ident(name)} on ${table}`),
-        ...action.create.map((operation) => createTrigger(operation, table, action.key, names)),
+        ...created.map(({ statement }) => statement),
       ];
     }
     case "FollowSchemaChanges":
@@ -98,15 +92,4 @@ function switchMode(mode: SchemaChangeMode, schema: string): string[] {
 /** Before the comparison: what changes between the two is told of then, and at the worst compared once more. */
 function digestTables(schema: string): string {
   return `update ${schema}.installation set tables_digest = (${TABLES_DIGEST})`;
-}
-
-function createTrigger(
-  operation: Operation,
-  table: string,
-  key: readonly string[],
-  names: CaptureNames,
-): string {
-  const verb = operation.toLowerCase();
-  const columns = operation === "Truncate" ? "" : key.map(literal).join(", ");
-  return `create or replace trigger ${ident(triggerName(operation, names))} after ${verb} on ${table} ${TRANSITION_TABLES[operation].toLowerCase()}for each statement execute function ${names.schema}.capture_${verb}(${columns})`;
 }

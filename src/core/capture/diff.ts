@@ -14,6 +14,7 @@ import type {
   TableName,
 } from "./model.ts";
 import { tableText } from "./model.ts";
+import type { CaptureLevel } from "./triggers.ts";
 
 export type CaptureAction =
   | { readonly kind: "InstallSchema"; readonly id: string; readonly owner: string }
@@ -30,6 +31,7 @@ export type CaptureAction =
       readonly kind: "SetTriggers";
       readonly id: string;
       readonly table: TableName;
+      readonly level: CaptureLevel;
       readonly key: readonly string[];
       readonly create: readonly Operation[];
       readonly drop: readonly string[];
@@ -131,10 +133,9 @@ function setTriggers(relation: ObservedRelation, operations: readonly Operation[
   );
   const drop = relation.triggers.filter((trigger) => !current.includes(trigger)).map(({ name }) => name);
   if (create.length === 0 && drop.length === 0) return [];
-  const table = { schema: relation.schema, name: relation.name };
-  return [
-    { kind: "SetTriggers" as const, id: `table:${tableText(table)}`, table, key: relation.key, create, drop },
-  ];
+  const { schema, name, level, key } = relation;
+  const id = `table:${tableText(relation)}`;
+  return [{ kind: "SetTriggers" as const, id, table: { schema, name }, level, key, create, drop }];
 }
 
 function followSchemaChanges(mode: SchemaChangeMode, { installation, eventTriggers }: ObservedCatalog) {

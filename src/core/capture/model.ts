@@ -1,5 +1,6 @@
 /** What a build compares: relations and triggers as the catalog has them, and as the spec wants them. */
 import type { Operation } from "../api/capture.ts";
+import type { CaptureLevel } from "./triggers.ts";
 
 export interface TableName {
   readonly schema: string;
@@ -17,7 +18,9 @@ export interface ObservedTrigger {
 export interface ObservedRelation extends TableName {
   /** pg_class.relkind: r ordinary, p partitioned, v view, m materialized view, f foreign. */
   readonly kind: string;
-  readonly isPartition: boolean;
+  /** Of a partition: the table at the top of its tree; else null. */
+  readonly root: TableName | null;
+  readonly level: CaptureLevel;
   /** An extension made it; '*' leaves it out. */
   readonly ofExtension: boolean;
   /** Columns of the primary key, in key order; empty without one. */
@@ -63,6 +66,8 @@ export interface ObservedCatalog {
 
 /** A table with the operations that its triggers must capture. */
 export interface DesiredTable extends TableName {
+  /** It is captured as a part of another one. */
+  readonly isPartition: boolean;
   readonly operations: readonly Operation[];
 }
 

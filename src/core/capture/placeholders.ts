@@ -2,7 +2,6 @@
 import {
   contextExpression,
   KEY_COLUMNS,
-  operationValues,
   SCHEMA_COMMENT,
   TABLE_SHAPE,
   TOLD_TABLES,
@@ -10,6 +9,7 @@ import {
 } from "./catalog-sql.ts";
 import type { CaptureNames } from "./names.ts";
 import { literal } from "./quote.ts";
+import { LEVEL, TRIGGER_COLUMNS, TRIGGER_DEFINITION, triggerValues } from "./triggers.ts";
 
 /** @param query whether the context of a change holds the text of the statement */
 export function fillPlaceholders(template: string, names: CaptureNames, query = false): string {
@@ -20,7 +20,13 @@ export function fillPlaceholders(template: string, names: CaptureNames, query = 
     channel: literal(names.channel),
     lock: names.wakeLock.join(", "),
     context: contextExpression(query),
-    operations: operationValues(names),
+    partition_context: contextExpression(
+      query,
+      ", 'partition', json_build_object('schema', tg_table_schema, 'table', tg_table_name)",
+    ),
+    trigger_shapes: `(values ${triggerValues(names)}) as shape ${TRIGGER_COLUMNS}`,
+    trigger_definition: oneLine(TRIGGER_DEFINITION),
+    level: oneLine(LEVEL),
     key_columns: oneLine(KEY_COLUMNS),
     user_schema: oneLine(USER_SCHEMA),
     told_tables: oneLine(TOLD_TABLES),

@@ -1,6 +1,5 @@
 /** Which tables the spec asks for, among the relations that exist. Pure. */
-import type { CaptureSpec, TableSpec } from "../api/capture.ts";
-import { OPERATIONS } from "../api/capture.ts";
+import { type CaptureSpec, OPERATIONS, type Operation, type TableSpec } from "../api/capture.ts";
 import {
   type CaptureEntry,
   type DesiredTable,
@@ -9,6 +8,7 @@ import {
   type ObservedRelation,
   type SchemaChangeMode,
   type TableFailure,
+  type TableName,
   tableText,
 } from "./model.ts";
 
@@ -26,11 +26,10 @@ export function planCapture(spec: CaptureSpec, relations: readonly ObservedRelat
   const tables: DesiredTable[] = [];
   const skipped = new Map<string, number>();
   for (const relation of relations) {
-    const entry = entryFor(entries, relation);
+    const entry = entryFor(entries, relation.root ?? relation);
     if (entry === undefined) continue;
     const obstacle = obstacleOf(relation) ?? (entry.name === "*" ? reasonToSkip(relation) : null);
-    if (obstacle === null)
-      tables.push({ schema: relation.schema, name: relation.name, operations: entry.operations });
+    if (obstacle === null) tables.push(desiredTable(relation, entry.operations));
     else if (entry.name === "*") skipped.set(obstacle, (skipped.get(obstacle) ?? 0) + 1);
   }
   return {
@@ -65,18 +64,26 @@ function wholeSchema(schema: string): TableSpec {
   return { schema, name: "*", operations: [...OPERATIONS] };
 }
 
+/** A partition's rows are captured by its root; only TRUNCATE is a matter of each. */
+function desiredTable(
+  { schema, name, root }: ObservedRelation,
+  operations: readonly Operation[],
+): DesiredTable {
+  if (root === null) return { schema, name, isPartition: false, operations };
+  return { schema, name, isPartition: true, operations: operations.filter((one) => one === "Truncate") };
+}
+
 /** An entry with the table's name wins over '*'. */
-function entryFor(entries: readonly TableSpec[], relation: ObservedRelation): TableSpec | undefined {
-  const ofSchema = entries.filter(({ schema }) => schema === relation.schema);
+function entryFor(entries: readonly TableSpec[], table: TableName): TableSpec | undefined {
+  const ofSchema = entries.filter(({ schema }) => schema === table.schema);
   return (
-    ofSchema.find(({ name }) => name === relation.name && name !== "*") ??
-    ofSchema.find(({ name, exclude }) => name === "*" && exclude?.includes(relation.name) !== true)
+    ofSchema.find(({ name }) => name === table.name && name !== "*") ??
+    ofSchema.find(({ name, exclude }) => name === "*" && exclude?.includes(table.name) !== true)
   );
 }
 
 /** Why a relation cannot be captured; null when it can. */
-function obstacleOf({ kind, isPartition }: ObservedRelation): string | null {
-  if (kind === "p" || isPartition) return "partitioned tables and partitions are not supported yet";
+function obstacleOf({ kind }: ObservedRelation): string | null {
   if (kind === "v" || kind === "m") return "views hold no rows of their own; capture the tables behind them";
   if (kind === "f") return "foreign tables change elsewhere; capture them in their own database";
   return null;
@@ -95,6 +102,10 @@ function failureOf(entry: TableSpec, relations: readonly ObservedRelation[]): Ta
     const message = `Table ${table} does not exist; it is captured as soon as it does.`;
     return [{ table, reason: "TableNotFound", message }];
   }
-  const obstacle = obstacleOf(relation);
+  const { root } = relation;
+  const obstacle =
+    root === null
+      ? obstacleOf(relation)
+      : `a partition is captured with the table it is a part of; name ${tableText(root)}`;
   return obstacle === null ? [] : [{ table, reason: "TableNotSupported", message: `${table}: ${obstacle}.` }];
 }

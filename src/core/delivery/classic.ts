@@ -6,11 +6,18 @@
  */
 import type { ChangeEvent } from "../event.ts";
 
+interface Context {
+  readonly session_user?: string;
+  readonly query?: string;
+  readonly partition?: { readonly schema: string; readonly table: string };
+}
+
 /** One JSON object. `query` is null unless `capture.context.query` is set. */
 export function classicPayload(event: ChangeEvent): string {
   if (event.operation === "SchemaChange") return event.new ?? "null";
-  const { session_user, query } = JSON.parse(event.context) as { session_user?: string; query?: string };
+  const { session_user, query, partition } = JSON.parse(event.context) as Context;
+  const { schema, table } = partition ?? event; // pg_events spoke of the partition
   const old = event.old === null ? "" : `,"old_data":${event.old}`;
   const image = event.new === null ? "" : `,"new_data":${event.new}`;
-  return `{"table_schema":${JSON.stringify(event.schema)},"table_name":${JSON.stringify(event.table)},"session_user":${JSON.stringify(session_user ?? null)},"method":"${event.operation.toUpperCase()}"${old}${image},"query":${JSON.stringify(query ?? null)}}`;
+  return `{"table_schema":${JSON.stringify(schema)},"table_name":${JSON.stringify(table)},"session_user":${JSON.stringify(session_user ?? null)},"method":"${event.operation.toUpperCase()}"${old}${image},"query":${JSON.stringify(query ?? null)}}`;
 }

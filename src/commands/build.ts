@@ -1,14 +1,22 @@
 import { Command } from "commander";
+import type { PgEventSource } from "../core/api/source.ts";
+import type { DatabaseSettings } from "../core/settings/database.ts";
 import { type BuildReport, buildCapture } from "../postgres/build.ts";
 import { removeCapture } from "../postgres/removal.ts";
 import { VERSION } from "../version.ts";
 import { type DatabaseOptions, databaseOf, ownerOf, readManifest } from "./manifest.ts";
+import {
+  checkSettingsFlags,
+  readClassicSettings,
+  type SettingsFlags,
+  withSettingsOptions,
+} from "./settings.ts";
 
 /** Exit code of `--check` when the database is not as the manifest wants it. */
 const DIFFERS = 3;
 
-interface BuildFlags extends DatabaseOptions {
-  readonly manifest: string;
+interface BuildFlags extends DatabaseOptions, SettingsFlags {
+  readonly manifest?: string;
   readonly dryRun?: true;
   readonly check?: true;
   readonly uninstall?: true;
@@ -16,9 +24,10 @@ interface BuildFlags extends DatabaseOptions {
 }
 
 export function buildCommand(): Command {
-  return new Command("build")
+  const command = new Command("build")
     .description("Make the database's capture match a manifest. Running it again changes nothing.")
-    .requiredOption("-f, --manifest <file>", "YAML file with a PgEventSource")
+    .option("-f, --manifest <file>", "YAML file with a PgEventSource");
+  return withSettingsOptions(command)
     .option("--database-url <url>", "postgres:// URL (environment: PG_EVENTS_DATABASE_URL)")
     .option("--secrets <directory>", "files <secret>/<key> for the Secrets that the manifest names")
     .option("--dry-run", "print the SQL and change nothing")
@@ -28,9 +37,8 @@ export function buildCommand(): Command {
     .action(run);
 }
 
-async function run(flags: BuildFlags): Promise<void> {
-  const source = readManifest(flags.manifest);
-  const settings = databaseOf(source, flags);
+async function run(flags: BuildFlags, command: Command): Promise<void> {
+  const { source, database: settings } = await inputsOf(flags, command);
   const owner = ownerOf(source);
   const { capture, callbacks } = source.spec;
   if (flags.uninstall) {
@@ -55,10 +63,22 @@ async function run(flags: BuildFlags): Promise<void> {
   else if (!flags.dryRun && report.failures.length > 0) process.exitCode = 1;
 }
 
+async function inputsOf(
+  flags: BuildFlags,
+  command: Command,
+): Promise<{ source: PgEventSource; database: DatabaseSettings }> {
+  checkSettingsFlags(flags, command);
+  if (flags.settings !== undefined) return readClassicSettings(flags.settings, flags);
+  if (flags.manifest === undefined)
+    command.error("error: one of '--manifest <file>' and '--settings <module>' is needed");
+  const source = readManifest(flags.manifest);
+  return { source, database: databaseOf(source, flags) };
+}
+
 function describe(report: BuildReport, checking: boolean): void {
   for (const { message } of report.findings) print(`note: ${message}`);
   for (const { reason, message } of report.failures) process.stderr.write(`${reason}: ${message}\n`);
-  const state = `${count(report.tables, "table")} captured, PostgreSQL ${report.serverVersion}`;
+  const state = `${count(report.tables, "table")} captured, PostgreSQL ${report.serverVersion}, schema changes: ${report.schemaChangeMode}`;
   if (!report.changed) print(`Nothing changed: ${state}.`);
   else if (checking) print(`Differs: ${report.actions.map(({ id }) => id).join(", ")}.`);
   else print(`Built (${count(report.actions.length, "action")}): ${state}.`);

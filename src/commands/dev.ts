@@ -17,12 +17,12 @@ import { VERSION } from "../version.ts";
 import { runSampleApp, SAMPLE_SCHEMA } from "./dev/sample-app.ts";
 import { startTerminalReceiver } from "./dev/terminal-receiver.ts";
 import { ownerOf, readManifest } from "./manifest.ts";
+import { type ModuleOptions, moduleFiles } from "./module-files.ts";
 import { runWorkerWith } from "./run-worker.ts";
 
 const DRAIN_MS = 5000;
 
-interface DevFlags {
-  readonly manifest?: string;
+interface DevFlags extends ModuleOptions {
   readonly databaseUrl?: string;
   readonly keep?: true;
 }
@@ -40,6 +40,7 @@ export function devCommand(): Command {
       "--database-url <url>",
       "postgres:// URL (environment: PG_EVENTS_DATABASE_URL; default: an embedded PostgreSQL with a sample application)",
     )
+    .option("--modules <directory>", "files <ConfigMap>/<key> for the modules that the manifest names")
     .option("--keep", "leave the capture in the database at the end")
     .action(run);
 }
@@ -101,6 +102,7 @@ async function session(
         receiverUrl,
       );
       const { capture, callbacks } = source.spec;
+      const moduleFunctions = moduleFiles(source, flags);
       const owner = ownerOf(source);
       const report = await buildCapture(
         settings,
@@ -116,6 +118,7 @@ async function session(
           source,
           settings: () => settings,
           readSecret: () => undefined,
+          moduleFunctions,
           owner,
           allowLoopback: true,
           registry: createRegistry(VERSION),
@@ -158,7 +161,7 @@ function manifestChange(path: string | undefined): { signal: AbortSignal; close(
   };
 }
 
-/** The source with its HTTP callbacks led to this machine's receiver: `dev` calls nobody else's endpoints. */
+/** The source with its HTTP callbacks led to this machine's receiver: `dev` calls nobody else's endpoints. Modules run. */
 function toReceiver(source: PgEventSource, url: string): PgEventSource {
   const callbacks = source.spec.callbacks.map(({ http, ...callback }) =>
     http === undefined

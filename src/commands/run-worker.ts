@@ -2,7 +2,9 @@
 
 import type { Registry } from "prom-client";
 import { createTransport } from "../callbacks/registry.ts";
+import type { ModuleSpec } from "../core/api/callback.ts";
 import type { PgEventSource } from "../core/api/source.ts";
+import type { ModuleFunctions } from "../core/delivery/module-functions.ts";
 import type { DatabaseSettings, ReadSecret } from "../core/settings/database.ts";
 import { buildCapture } from "../postgres/build.ts";
 import { connectDatabase, createPool } from "../postgres/connect.ts";
@@ -15,6 +17,8 @@ export interface WorkerSetup {
   /** Called for each new connection, so that changed credentials are used. */
   readonly settings: () => DatabaseSettings;
   readonly readSecret: ReadSecret;
+  /** Which functions a module callback calls. */
+  readonly moduleFunctions: (module: ModuleSpec) => ModuleFunctions;
   readonly owner: string;
   readonly allowLoopback: boolean;
   readonly registry: Registry;
@@ -51,6 +55,7 @@ export function runWorkerWith(setup: WorkerSetup, signal: AbortSignal): Promise<
           readSecret: setup.readSecret,
           addresses: { allowLoopback: setup.allowLoopback },
           userAgent: `pg-events/${VERSION}`,
+          moduleFunctions: setup.moduleFunctions,
         }),
       rebuild: capture.schemaChanges === "Off" ? null : rebuild,
       registry: setup.registry,

@@ -10,10 +10,16 @@ import { shutdownSignal } from "../runtime/shutdown.ts";
 import { VERSION } from "../version.ts";
 import type { WorkerHealth } from "../worker/worker.ts";
 import { type DatabaseOptions, databaseOf, ownerOf, readManifest } from "./manifest.ts";
+import { type ModuleOptions, moduleFiles } from "./module-files.ts";
 import { runWorkerWith } from "./run-worker.ts";
+import {
+  checkSettingsFlags,
+  readClassicSettings,
+  type SettingsFlags,
+  withSettingsOptions,
+} from "./settings.ts";
 
-interface WorkerFlags extends DatabaseOptions {
-  readonly manifest?: string;
+interface WorkerFlags extends DatabaseOptions, SettingsFlags, ModuleOptions {
   readonly metricsAddress: string;
   readonly probesAddress: string;
   readonly drainSeconds: string;
@@ -21,17 +27,24 @@ interface WorkerFlags extends DatabaseOptions {
 }
 
 export function workerCommand(): Command {
-  return new Command("worker")
+  const command = new Command("worker")
     .description("Relay change events to the callbacks until SIGTERM.")
     .option(
       "-f, --manifest <file>",
       "YAML file with a PgEventSource (environment: PG_EVENTS_SOURCE, the manifest itself as JSON)",
-    )
+    );
+  return withSettingsOptions(command)
     .option("--database-url <url>", "postgres:// URL (environment: PG_EVENTS_DATABASE_URL)")
     .addOption(
       new Option("--secrets <directory>", "files <secret>/<key> for the Secrets that the manifest names").env(
         "PG_EVENTS_SECRETS_DIR",
       ),
+    )
+    .addOption(
+      new Option(
+        "--modules <directory>",
+        "files <ConfigMap>/<key> for the modules that the manifest names",
+      ).env("PG_EVENTS_MODULES_DIR"),
     )
     .addOption(
       new Option("--metrics-address <address>", "where /metrics is served")
@@ -57,13 +70,18 @@ export function workerCommand(): Command {
     .action(run);
 }
 
-async function run(flags: WorkerFlags): Promise<void> {
-  const source = sourceOf(flags);
+async function run(flags: WorkerFlags, command: Command): Promise<void> {
+  checkSettingsFlags(flags, command);
   const drainSeconds = Number(flags.drainSeconds);
   if (!Number.isInteger(drainSeconds) || drainSeconds < 0 || drainSeconds > 3600) {
     throw new PgEventsError("PGE_FLAG_INVALID", "--drain-seconds must be a whole number from 0 to 3600.");
   }
-  databaseOf(source, flags); // wrong settings end the program with a message, before it serves anything
+  const classic = flags.settings === undefined ? null : await readClassicSettings(flags.settings, flags);
+  const source = classic?.source ?? sourceOf(flags);
+  const settings = () => classic?.database ?? databaseOf(source, flags);
+  // What is wrong with these ends the program with a message, before it serves anything.
+  settings();
+  const moduleFunctions = classic === null ? moduleFiles(source, flags) : () => classic.functions;
   const log = createLogger(flags.logLevel, { component: "worker", source: source.metadata.name });
   const registry = createRegistry(VERSION);
   const signal = shutdownSignal();
@@ -76,11 +94,13 @@ async function run(flags: WorkerFlags): Promise<void> {
       running: () => (signal.aborted ? "shutting down" : null),
     },
   });
+  if (classic !== null) log.info({ file: classic.file }, "classic settings");
   log.info({ version: VERSION, metrics: metrics.port, probes: probes.port }, "worker started");
   await runWorkerWith(
     {
       source,
-      settings: () => databaseOf(source, flags),
+      settings,
+      moduleFunctions,
       readSecret: secretFiles(flags.secrets, hiddenKeys(source.spec)),
       owner: ownerOf(source),
       allowLoopback: process.env.KUBERNETES_SERVICE_HOST === undefined,
@@ -101,7 +121,7 @@ function sourceOf({ manifest }: WorkerFlags): PgEventSource {
   const text = process.env.PG_EVENTS_SOURCE;
   if (text === undefined || text === "") {
     throw new PgEventsError("PGE_MANIFEST_MISSING", "No source is given.", {
-      remedy: "Set --manifest or PG_EVENTS_SOURCE.",
+      remedy: "Set --manifest, --settings or PG_EVENTS_SOURCE.",
     });
   }
   let value: unknown;

@@ -50,7 +50,8 @@ describe("pg-events build", () => {
       ]);
     const manifest = ["-f", source.manifest];
 
-    const usage = "error: required option '-f, --manifest <file>' not specified\n(--help lists the options)";
+    const usage =
+      "error: one of '--manifest <file>' and '--settings <module>' is needed\n(--help lists the options)";
     assert.deepEqual(await build([]), [2, usage]);
     assert.match(
       String((await build(["-f", "/nowhere.yaml"]))[1]),
@@ -167,7 +168,7 @@ describe("pg-events worker", () => {
     const none = await runCli(t, ["worker"], { env: NO_DATABASE });
     assert.deepEqual(
       [none.code, none.stderr.trim()],
-      [1, "PGE_MANIFEST_MISSING: No source is given. Set --manifest or PG_EVENTS_SOURCE."],
+      [1, "PGE_MANIFEST_MISSING: No source is given. Set --manifest, --settings or PG_EVENTS_SOURCE."],
     );
     const notJson = await runCli(t, ["worker"], { env: { ...NO_DATABASE, PG_EVENTS_SOURCE: "{" } });
     assert.match(notJson.stderr, /^PGE_MANIFEST_UNREADABLE: PG_EVENTS_SOURCE is not JSON\./);

@@ -125,13 +125,14 @@ begin
 end
 $$;
 
+-- Arguments: of a partition, schema and name of the table that it is a part of.
 create or replace function @schema@.capture_truncate() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into @schema@.outbox (segment, operation, schema_name, table_name, context)
-  select last_value, 'T', tg_table_schema, tg_table_name, @context@
+  select last_value, 'T', tg_table_schema, tg_table_name, case tg_nargs when 0 then @context@ else @root_context@ end
   from @schema@.outbox_segment;
   if not pg_try_advisory_xact_lock_shared(@lock@) then
     perform pg_notify(@channel@, '');

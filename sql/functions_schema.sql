@@ -61,12 +61,7 @@ begin
       select exists (
         select from pg_depend where classid = 'pg_class'::regclass and objid = pg_class.oid and deptype = 'e') as of_extension
     ) as extension
-    cross join lateral (
-      select root_namespace.nspname as root_schema, root.relname as root_name
-      from pg_class as root
-      join pg_namespace as root_namespace on root_namespace.oid = root.relnamespace
-      where root.oid = case when pg_class.relispartition then pg_partition_root(pg_class.oid) else pg_class.oid end
-    ) as captured_as
+    cross join lateral (@captured_as@) as captured_as
     cross join lateral (
       select entry
       from @schema@.installation

@@ -8,7 +8,13 @@ import { eventTriggerValues } from "../core/capture/event-triggers.ts";
 import type { ObservedCatalog } from "../core/capture/model.ts";
 import type { CaptureNames } from "../core/capture/names.ts";
 import { literal } from "../core/capture/quote.ts";
-import { LEVEL, TRIGGER_COLUMNS, TRIGGER_DEFINITION, triggerValues } from "../core/capture/triggers.ts";
+import {
+  CAPTURED_AS,
+  LEVEL,
+  TRIGGER_COLUMNS,
+  TRIGGER_DEFINITION,
+  triggerValues,
+} from "../core/capture/triggers.ts";
 
 /** SQLSTATEs of a query over our own tables where there are none yet. */
 const NOT_INSTALLED = ["42P01", "3F000"];
@@ -106,10 +112,7 @@ const relationsQuery = (names: CaptureNames) => `
     'schema', nspname,
     'name', relname,
     'kind', relkind,
-    'root', case when relispartition then (
-      select json_build_object('schema', root_namespace.nspname, 'name', root.relname)
-      from pg_class as root join pg_namespace as root_namespace on root_namespace.oid = root.relnamespace
-      where root.oid = pg_partition_root(pg_class.oid)) end,
+    'root', case when relispartition then json_build_object('schema', root_schema, 'name', root_name) end,
     'level', level.level,
     'ofExtension', exists (
       select from pg_depend where classid = 'pg_class'::regclass and objid = pg_class.oid and deptype = 'e'),
@@ -120,6 +123,7 @@ const relationsQuery = (names: CaptureNames) => `
   join pg_namespace on pg_namespace.oid = relnamespace
   cross join lateral (${KEY_COLUMNS}) as key_columns
   cross join lateral (select ${LEVEL} as level) as level
+  cross join lateral (${CAPTURED_AS}) as captured_as
   left join lateral (
     select json_agg(json_build_object(
       'name', tgname,

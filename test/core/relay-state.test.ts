@@ -106,6 +106,18 @@ describe("relay state", () => {
     });
   }
 
+  test("G2 a Truncate of a partition comes in the order of the whole table", () => {
+    const state = relay();
+    const context = JSON.stringify({ root: { schema: "public", table: "t" } });
+    const truncate = event(2, null, { operation: "Truncate", new: null, table: "t_1", context });
+    state.add("20:20:", [event(1, "[1]"), truncate, event(3, "[1]")], true, 0, every);
+    for (const id of ["1", "2", "3"]) {
+      const unit = take(state, 0);
+      assert.deepEqual([sent(state, unit), state.next(0)], [[id], null]);
+      state.settle(unit, OK, 0);
+    }
+  });
+
   test("one at a time, events go in the order of the log, also those that had to wait for others", () => {
     const state = relay({ maxInFlight: 1 });
     const created = event(1, null, { operation: "SchemaChange", table: "new" });

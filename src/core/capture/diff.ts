@@ -31,6 +31,7 @@ export type CaptureAction =
       readonly kind: "SetTriggers";
       readonly id: string;
       readonly table: TableName;
+      readonly root: TableName;
       readonly level: CaptureLevel;
       readonly key: readonly string[];
       readonly create: readonly Operation[];
@@ -134,8 +135,10 @@ function setTriggers(relation: ObservedRelation, operations: readonly Operation[
   const drop = relation.triggers.filter((trigger) => !current.includes(trigger)).map(({ name }) => name);
   if (create.length === 0 && drop.length === 0) return [];
   const { schema, name, level, key } = relation;
+  const table = { schema, name };
   const id = `table:${tableText(relation)}`;
-  return [{ kind: "SetTriggers" as const, id, table: { schema, name }, level, key, create, drop }];
+  const root = relation.root ?? table;
+  return [{ kind: "SetTriggers" as const, id, table, root, level, key, create, drop }];
 }
 
 function followSchemaChanges(mode: SchemaChangeMode, { installation, eventTriggers }: ObservedCatalog) {

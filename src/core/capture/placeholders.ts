@@ -9,7 +9,7 @@ import {
 } from "./catalog-sql.ts";
 import type { CaptureNames } from "./names.ts";
 import { literal } from "./quote.ts";
-import { LEVEL, TRIGGER_COLUMNS, TRIGGER_DEFINITION, triggerValues } from "./triggers.ts";
+import { CAPTURED_AS, LEVEL, TRIGGER_COLUMNS, TRIGGER_DEFINITION, triggerValues } from "./triggers.ts";
 
 /** @param query whether the context of a change holds the text of the statement */
 export function fillPlaceholders(template: string, names: CaptureNames, query = false): string {
@@ -25,6 +25,11 @@ export function fillPlaceholders(template: string, names: CaptureNames, query = 
       ", 'partition', json_build_object('schema', tg_table_schema, 'table', tg_table_name)",
     ),
     trigger_shapes: `(values ${triggerValues(names)}) as shape ${TRIGGER_COLUMNS}`,
+    captured_as: oneLine(CAPTURED_AS),
+    root_context: contextExpression(
+      query,
+      ", 'root', json_build_object('schema', tg_argv[0], 'table', tg_argv[1])",
+    ),
     trigger_definition: oneLine(TRIGGER_DEFINITION),
     level: oneLine(LEVEL),
     key_columns: oneLine(KEY_COLUMNS),

@@ -30,12 +30,20 @@ export const LEVEL = `case when relispartition then 'Partition'
   when relkind = 'p' or exists (select from pg_inherits where inhparent = pg_class.oid or inhrelid = pg_class.oid) then 'Row'
   else 'Statement' end`;
 
-/** The definition that the server prints for a trigger of `pg_class`; over `shape` of `triggerValues`, `key_columns` and `pg_namespace`. */
+/** The table as which `pg_class` is captured, itself or the top of its partitions: `root_schema`, `root_name`, and both as `literals`. */
+export const CAPTURED_AS = `
+  select root_namespace.nspname as root_schema, root.relname as root_name,
+    '''' || replace(root_namespace.nspname, '''', '''''') || ''', ''' || replace(root.relname, '''', '''''') || '''' as literals
+  from pg_class as root
+  join pg_namespace as root_namespace on root_namespace.oid = root.relnamespace
+  where root.oid = case when pg_class.relispartition then pg_partition_root(pg_class.oid) else pg_class.oid end`;
+
+/** The definition that the server prints for a trigger of `pg_class`; over `shape` of `triggerValues`, `key_columns`, `captured_as` and `pg_namespace`. */
 export const TRIGGER_DEFINITION = `format('CREATE TRIGGER %I AFTER %s ON %I.%I %s EXECUTE FUNCTION %I.%I(%s)',
   shape.trigger_name, upper(shape.verb), nspname, relname, shape.clause, shape.procedure_schema, shape.procedure,
-  case when shape.verb = 'truncate' then ''
-    when shape.level = 'Row' then concat_ws(', ', '''' || replace(nspname, '''', '''''') || '''', '''' || replace(relname, '''', '''''') || '''', nullif(key_columns.literals, ''))
-    else key_columns.literals end)`;
+  concat_ws(', ',
+    case when shape.procedure = 'capture_row' or shape.level = 'Partition' then captured_as.literals end,
+    case when shape.verb <> 'truncate' then nullif(key_columns.literals, '') end))`;
 
 /** Rows (verb, level, trigger name, clause, schema of the function, function) for `values ... as shape`. */
 export function triggerValues(names: CaptureNames): string {
@@ -54,6 +62,8 @@ export const TRIGGER_COLUMNS = "(verb, level, trigger_name, clause, procedure_sc
 
 export interface TriggeredTable {
   readonly table: TableName;
+  /** The table as which it is captured: itself, or of a partition the top. */
+  readonly root: TableName;
   readonly level: CaptureLevel;
   readonly key: readonly string[];
 }
@@ -61,13 +71,13 @@ export interface TriggeredTable {
 /** `create or replace trigger …`, and its name. */
 export function createTrigger(
   operation: Operation,
-  { table, level, key }: TriggeredTable,
+  { table, root, level, key }: TriggeredTable,
   names: CaptureNames,
 ): { name: string; statement: string } {
   const shape = triggerShapes(names).find((one) => one.operation === operation && one.level === level);
   if (shape === undefined) throw new Error(`a ${level} has no trigger for ${operation}`);
-  const root = level === "Row" ? [table.schema, table.name] : [];
-  const values = operation === "Truncate" ? "" : [...root, ...key].map(literal).join(", ");
+  const captured = shape.procedure === "capture_row" || level === "Partition" ? [root.schema, root.name] : [];
+  const values = [...captured, ...(operation === "Truncate" ? [] : key)].map(literal).join(", ");
   return {
     name: shape.name,
     statement: `create or replace trigger ${ident(shape.name)} after ${operation.toLowerCase()} on ${qualified(table.schema, table.name)} ${shape.clause.toLowerCase()} execute function ${names.schema}.${shape.procedure}(${values})`,

@@ -97,8 +97,14 @@ function isBarrier({ operation }: ChangeEvent): boolean {
   return operation === "Truncate" || operation === "SchemaChange";
 }
 
+/** A partition is emptied in the order of the table that it is a part of. */
 function tableOf(event: ChangeEvent): string {
-  return `${event.schema}\0${event.table}\0`;
+  const { schema, table } = event.operation === "Truncate" ? (rootOf(event) ?? event) : event;
+  return `${schema}\0${table}\0`;
+}
+
+function rootOf({ context }: ChangeEvent): { schema: string; table: string } | undefined {
+  return (JSON.parse(context) as { root?: { schema: string; table: string } }).root;
 }
 
 function follow(entry: Ordered, earlier: Ordered): void {

@@ -14,7 +14,12 @@ const directory = resolve(process.argv[2] ?? join(ROOT, "dist"));
 rmSync(directory, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: ROOT,
-  entryPoints: ["src/cli.ts"],
+  // Threads are started by the name of their file, so each of them is an entry.
+  entryPoints: {
+    cli: "src/cli.ts",
+    "module-exports-thread": "src/runtime/module-exports-thread.ts",
+    "module-thread": "src/callbacks/module-thread.ts",
+  },
   outdir: directory,
   bundle: true,
   splitting: true,

@@ -13,11 +13,10 @@ import { outcomeOfFailure, outcomeOfStatus } from "../core/delivery/http-outcome
 import type { AttemptOutcome } from "../core/delivery/transport.ts";
 import { PgEventsError } from "../core/errors.ts";
 import { AddressDenied } from "./address-check.ts";
+import { ABORTED } from "./refusal.ts";
 
 /** Bytes of an answer's body that are read before its connection is given up. */
 const MAX_ANSWER_BYTES = 65_536;
-
-const ABORTED: AttemptOutcome = { kind: "retryable", code: "aborted", message: "the attempt was given up" };
 
 export class HttpAttempt implements Dispatcher.DispatchHandler {
   readonly #settle: (outcome: AttemptOutcome) => void;

@@ -19,6 +19,7 @@ import type { ChangeEvent, EventOrigin } from "../core/event.ts";
 import type { AddressPolicy, ResolveName } from "./address-check.ts";
 import { HttpAttempt } from "./http-attempt.ts";
 import { connectionPool } from "./http-connections.ts";
+import { refusal } from "./refusal.ts";
 
 const CONTENT_TYPES = {
   CloudEventsStructured: STRUCTURED_TYPE,
@@ -71,7 +72,7 @@ export class HttpTransport implements Transport {
 
   deliver(events: readonly ChangeEvent[], signal: AbortSignal): Promise<AttemptOutcome> {
     return new Promise((settle) => {
-      const refused = this.#refuse(events, signal);
+      const refused = refusal(this, events, signal, this.#closed !== null);
       if (refused !== null) return settle(refused);
       const attempt = new HttpAttempt(signal, this.#timeoutMs, settle);
       try {
@@ -88,19 +89,6 @@ export class HttpTransport implements Transport {
   close(): Promise<void> {
     this.#closed ??= this.#pool.close();
     return this.#closed;
-  }
-
-  #refuse(events: readonly ChangeEvent[], signal: AbortSignal): AttemptOutcome | null {
-    if (signal.aborted) return { kind: "retryable", code: "aborted", message: "the attempt was given up" };
-    if (this.#closed !== null)
-      return { kind: "retryable", code: "closed", message: "the transport is closed" };
-    if (events.length > 0 && events.length <= this.maxEvents) return null;
-    // Only the first would be sent and all would count as delivered. Permanent, so that they are sent one by one.
-    return {
-      kind: "permanent",
-      code: "batch-size",
-      message: `${events.length} events in one request, at most ${this.maxEvents} are possible`,
-    };
   }
 
   #headers(events: readonly ChangeEvent[]): string[] {

@@ -1,95 +1,35 @@
-/** One place that knows which transport serves which kind of callback, and what Secrets it is given. */
-import type { CallbackSpec } from "../core/api/callback.ts";
+/** One place that knows which transport serves which kind of callback. */
+import type { CallbackSpec, ModuleSpec } from "../core/api/callback.ts";
+import type { ModuleFunctions } from "../core/delivery/module-functions.ts";
 import type { Transport } from "../core/delivery/transport.ts";
-import { PgEventsError } from "../core/errors.ts";
 import type { EventOrigin } from "../core/event.ts";
 import type { ReadSecret } from "../core/settings/database.ts";
 import type { AddressPolicy } from "./address-check.ts";
-import { HttpTransport } from "./http.ts";
+import { createHttpTransport } from "./http-secrets.ts";
+import { ModuleTransport } from "./module.ts";
 
 export interface TransportDependencies {
   readonly origin: EventOrigin;
   readonly readSecret: ReadSecret;
   readonly addresses: AddressPolicy;
   readonly userAgent: string;
+  /** Where the functions of a module callback are. */
+  readonly moduleFunctions: (module: ModuleSpec) => ModuleFunctions;
 }
 
-/** Milliseconds for which Secrets that were read are used again: thousands of requests a second share one look. */
-const SECRET_REUSE_MS = 1000;
-
-/** @throws PgEventsError PGE_SECRET_INVALID when a Secret of the callback lacks a key or holds what cannot be sent */
+/**
+ * @throws PgEventsError PGE_SECRET_INVALID when a Secret of the callback lacks a key or holds what cannot be
+ * sent; what `moduleFunctions` throws
+ */
 export function createTransport(callback: CallbackSpec, deps: TransportDependencies): Transport {
-  const { readSecret, origin, addresses, userAgent } = deps;
-  const { http } = callback;
-  if (http === undefined) throw new Error("module");
-  const { headers = [], tls } = http;
-  const secret = callbackSecrets(callback.name, readSecret);
-  const headerValues = headers.some(({ secretKeyRef }) => secretKeyRef !== undefined)
-    ? reused(() =>
-        headers.flatMap(({ name, value = "", secretKeyRef }) => [
-          name,
-          secretKeyRef ? secret.header(secretKeyRef) : value,
-        ]),
-      )
-    : constant(headers.flatMap(({ name, value = "" }) => [name, value]));
-  const caRef = tls?.caSecretRef;
-  const ca = () => caRef && secret.pem(caRef);
-  // A missing Secret shows at the start, not at the first event.
-  headerValues();
-  ca();
-  return new HttpTransport({
-    http,
+  const { http, module } = callback;
+  if (http !== undefined) return createHttpTransport({ ...callback, http }, deps);
+  if (module === undefined) throw new Error("a callback has either `http` or `module`"); // the schema sees to it
+  return new ModuleTransport({
+    callback: callback.name,
+    module,
+    functions: deps.moduleFunctions(module),
     limits: callback,
-    origin,
-    headers: headerValues,
-    ca,
-    addresses,
-    userAgent,
+    origin: deps.origin,
   });
-}
-
-interface SecretKey {
-  readonly name: string;
-  readonly key: string;
-}
-
-function callbackSecrets(callbackName: string, readSecret: ReadSecret) {
-  const read = ({ name, key }: SecretKey, usable: (text: string) => string | null): string => {
-    const text = readSecret(name, key)?.replace(/\r?\n$/, "");
-    const problem = text === undefined ? "is missing" : text.trim() === "" ? "is empty" : usable(text);
-    if (text !== undefined && problem === null) return text;
-    throw new PgEventsError(
-      "PGE_SECRET_INVALID",
-      `Key ${key} of Secret ${name}, used by callback ${callbackName}, ${problem}.`,
-      {
-        reason: "SecretInvalid",
-        remedy: "Correct the Secret, or name another key.",
-      },
-    );
-  };
-  return {
-    header: (ref: SecretKey) =>
-      read(ref, (text) =>
-        /^[\t\x20-\x7e]*$/.test(text)
-          ? null
-          : "holds a line break or a character that is not ASCII, which a header cannot carry",
-      ),
-    pem: (ref: SecretKey) =>
-      read(ref, (text) =>
-        text.includes("-----BEGIN CERTIFICATE-----") ? null : "holds no certificate in PEM form",
-      ),
-  };
-}
-
-function reused<T>(read: () => T): () => T {
-  let last: { readonly value: T; readonly untilMs: number } | null = null;
-  return () => {
-    const nowMs = performance.now();
-    if (last === null || nowMs >= last.untilMs) last = { value: read(), untilMs: nowMs + SECRET_REUSE_MS };
-    return last.value;
-  };
-}
-
-function constant<T>(value: T): () => T {
-  return () => value;
 }

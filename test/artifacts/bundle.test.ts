@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { CALLBACKS, classicProject, settingsText } from "../support/classic-project.ts";
+import { localSource } from "../support/local-source.ts";
 import { testDatabase } from "../support/postgres.ts";
 import { startProcess } from "../support/processes.ts";
 
@@ -39,6 +41,38 @@ describe("the bundle", () => {
     const second = run(t, "build", "-f", SAMPLE, "--database-url", url);
     assert.equal((await second.exited).code, 0, second.stderr);
     assert.match(second.stdout, /^Nothing changed/);
+  });
+
+  test("runs the functions of a module in a thread", async (t) => {
+    const database = await testDatabase(t);
+    await database.query("create table orders (id integer primary key)");
+    const { manifest } = localSource(t, database, {
+      callbacks: [{ name: "orders", module: { path: "orders.mjs" } }],
+    });
+    const text = "export const onData = (event) => console.log('module got', event.data.new.id);";
+    writeFileSync(join(dirname(manifest), "orders.mjs"), text);
+    const inputs = ["--manifest", manifest, "--database-url", database.url];
+    assert.equal((await run(t, "build", ...inputs).exited).code, 0);
+    const addresses = ["--metrics-address", "127.0.0.1:0", "--probes-address", "127.0.0.1:0"];
+    const worker = run(t, "worker", ...inputs, ...addresses);
+    await database.query("insert into orders values (7)");
+    await worker.waitForLine(/^module got 7$/);
+  });
+
+  test("reads classic settings, in a thread too", async (t) => {
+    const { url } = await testDatabase(t);
+    const values = {
+      PG_EVENTS_DATA_UPDATE_CALLBACK: "app.callbacks.onData",
+      PG_EVENTS_DB_SCHEMA_UPDATE_CALLBACK: "app.callbacks.no",
+    };
+    const project = classicProject(t, {
+      "conf/app/callbacks.mjs": CALLBACKS,
+      "conf/settings.yaml": settingsText("yaml", values),
+    });
+    const settings = join(project.directory, "conf/settings.yaml");
+    const check = run(t, "build", "--settings", settings, "--database-url", url);
+    assert.equal((await check.exited).code, 1);
+    assert.match(check.stderr, /^PGE_SETTINGS_INVALID: .* Its functions are onData, onSchema\.$/m);
   });
 
   test("loads the Kubernetes client for the operator and not for a worker", () => {

@@ -1,6 +1,7 @@
 /** HTTP transports for tests: made as the worker makes them, from a manifest's callback. */
+import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
-import { createTransport } from "../../src/callbacks/registry.ts";
+import { createTransport, type TransportDependencies } from "../../src/callbacks/registry.ts";
 import { type CallbackSpec, callbackSchema } from "../../src/core/api/callback.ts";
 import type { Transport } from "../../src/core/delivery/transport.ts";
 import { ORIGIN } from "../support/change-event.ts";
@@ -18,14 +19,25 @@ export interface TransportSetup {
 /** Closed after the test. */
 export function httpTransport(t: TestContext, uri: string, setup: TransportSetup = {}): Transport {
   const { http = {}, delivery = {}, secrets = {}, allowLoopback = true } = setup;
-  const transport = createTransport(parseCallback(uri, http, delivery), {
-    origin: ORIGIN,
+  const dependencies = transportDependencies({
     readSecret: (name, key) => secrets[`${name}/${key}`],
     addresses: { allowLoopback },
-    userAgent: "pg-events/1.2.3",
   });
+  const transport = createTransport(parseCallback(uri, http, delivery), dependencies);
   t.after(() => transport.close());
   return transport;
+}
+
+/** What the worker gives along, but for what is given. */
+export function transportDependencies(changes: Partial<TransportDependencies> = {}): TransportDependencies {
+  return {
+    origin: ORIGIN,
+    readSecret: () => undefined,
+    addresses: { allowLoopback: true },
+    userAgent: "pg-events/1.2.3",
+    moduleFunctions: () => assert.fail("there are no modules here"),
+    ...changes,
+  };
 }
 
 export function parseCallback(

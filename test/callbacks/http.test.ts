@@ -6,17 +6,20 @@ import { setImmediate as immediate } from "node:timers/promises";
 import { type CloudEvent, HTTP } from "cloudevents";
 import { createTransport } from "../../src/callbacks/registry.ts";
 import { FORMATS } from "../../src/core/api/callback.ts";
+import { classicPayload } from "../../src/core/delivery/classic.ts";
 import type { Transport } from "../../src/core/delivery/transport.ts";
 import { stableEventId } from "../../src/core/event.ts";
 import { changeEvent, ORIGIN } from "../support/change-event.ts";
 import { eventually } from "../support/processes.ts";
 import { startReceiver } from "../support/receiver.ts";
 import { assertOutcome, type Behaviour, exerciseTransport } from "./conformance.ts";
-import { answerFor, httpTransport, parseCallback } from "./http-endpoint.ts";
+import { answerFor, httpTransport, parseCallback, transportDependencies } from "./http-endpoint.ts";
 
 const never = new AbortController().signal;
 
-for (const format of FORMATS) {
+const CLOUD_EVENTS = FORMATS.filter((format) => format !== "Classic");
+
+for (const format of CLOUD_EVENTS) {
   exerciseTransport(`HTTP, ${format}`, {
     start: async (t, { timeoutSeconds }) => {
       let behaviour: Behaviour = "Accept";
@@ -44,7 +47,7 @@ describe("requests", () => {
     "application/cloudevents+json; charset=utf-8",
     "application/cloudevents-batch+json; charset=utf-8",
   ];
-  for (const [index, format] of FORMATS.entries()) {
+  for (const [index, format] of CLOUD_EVENTS.entries()) {
     test(`${format}: what a server gets is a CloudEvent to the public CloudEvents package`, async (t) => {
       const receiver = await startReceiver(t);
       const transport = httpTransport(t, receiver.url, { http: { format } });
@@ -60,6 +63,16 @@ describe("requests", () => {
       assert.deepEqual(parsed.data?.old, { id: 1 });
     });
   }
+
+  test("Classic: what a server gets is the JSON object of the Python tool", async (t) => {
+    const receiver = await startReceiver(t);
+    const transport = httpTransport(t, receiver.url, { http: { format: "Classic" } });
+    const event = changeEvent({ operation: "Delete", old: '{"id":1}', new: null });
+    assertOutcome(await transport.deliver([event], never), "acknowledged", "204");
+    const { headers, body } = receiver.requests[0] ?? assert.fail();
+    assert.deepEqual([headers["content-type"], body], ["application/json", classicPayload(event)]);
+    assert.equal(headers["ce-id"], undefined);
+  });
 
   test("go by POST to the path and query of the address, with the agent's name", async (t) => {
     const receiver = await startReceiver(t);
@@ -166,12 +179,7 @@ describe("headers", () => {
   ];
   for (const [what, value, message] of unusable) {
     test(`from a Secret whose value is ${what} are refused before the first event`, () => {
-      const dependencies = {
-        origin: ORIGIN,
-        readSecret: () => value,
-        addresses: { allowLoopback: true },
-        userAgent: "test",
-      };
+      const dependencies = transportDependencies({ readSecret: () => value });
       const callback = parseCallback("http://127.0.0.1/", { headers });
       assert.throws(() => createTransport(callback, dependencies), {
         code: "PGE_SECRET_INVALID",

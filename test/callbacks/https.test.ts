@@ -5,9 +5,9 @@ import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
 import { createTransport } from "../../src/callbacks/registry.ts";
 import { type CertificateAuthority, certificateAuthority } from "../support/certificates.ts";
-import { changeEvent, ORIGIN } from "../support/change-event.ts";
+import { changeEvent } from "../support/change-event.ts";
 import { assertOutcome } from "./conformance.ts";
-import { httpTransport, parseCallback } from "./http-endpoint.ts";
+import { httpTransport, parseCallback, transportDependencies } from "./http-endpoint.ts";
 
 const never = new AbortController().signal;
 const http = { tls: { caSecretRef: { name: "receiver", key: "ca.crt" } } };
@@ -77,12 +77,8 @@ test("an authority that changes is used by the next connection", async (t) => {
 });
 
 test("an authority that is no certificate is refused before the first event", () => {
-  const dependencies = {
-    origin: ORIGIN,
-    readSecret: () => "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----",
-    addresses: { allowLoopback: true },
-    userAgent: "test",
-  };
+  const readSecret = () => "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----";
+  const dependencies = transportDependencies({ readSecret });
   assert.throws(() => createTransport(parseCallback("https://127.0.0.1/", http), dependencies), {
     code: "PGE_SECRET_INVALID",
     message: "Key ca.crt of Secret receiver, used by callback orders, holds no certificate in PEM form.",

@@ -170,6 +170,45 @@ describe("the worker Deployment", () => {
     );
   });
 
+  test("gives modules of ConfigMaps as files, and memory for all modules", () => {
+    const module = (name: string, configMap: string, rest: object = {}) => ({
+      name,
+      module: { configMapRef: { name: configMap, ...rest } },
+    });
+    const callbacks = [
+      module("a", "shop"),
+      module("b", "shop", { key: "other.mjs" }),
+      module("c", "shop"),
+      module("d", "stock"),
+      { name: "e", module: { path: "/app/e.mjs", memoryMegabytes: 100 } },
+      { name: "f", http: { uri: "https://f.example.com/" } },
+    ];
+    const one = source({ callbacks });
+    const items = (name: string, ...keys: string[]) => keys.map((key) => ({ key, path: `${name}/${key}` }));
+    const { volumes } = workerDeployment(one, OPTIONS).spec.template.spec;
+    assert.deepEqual(volumes[1], {
+      name: "modules",
+      projected: {
+        defaultMode: 0o440,
+        sources: [
+          { configMap: { name: "shop", optional: true, items: items("shop", "index.mjs", "other.mjs") } },
+          { configMap: { name: "stock", optional: true, items: items("stock", "index.mjs") } },
+        ],
+      },
+    });
+    const container = containerOf(one);
+    assert.deepEqual(container.volumeMounts[1], {
+      name: "modules",
+      mountPath: "/etc/pg-events/modules",
+      readOnly: true,
+    });
+    assert.equal(environmentOf(one).get("PG_EVENTS_MODULES_DIR"), "/etc/pg-events/modules");
+    assert.equal(container.resources.limits?.memory, `${256 + 4 * 512 + 656}Mi`);
+    const onlyPath = source({ callbacks: [{ name: "e", module: { path: "/app/e.mjs" } }] });
+    assert.equal(workerDeployment(onlyPath, OPTIONS).spec.template.spec.volumes.length, 2);
+    assert.equal(environmentOf(onlyPath).has("PG_EVENTS_MODULES_DIR"), false);
+  });
+
   test("takes over what the user may set, and keeps its own labels", () => {
     const worker = {
       labels: { team: "data" },

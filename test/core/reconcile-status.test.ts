@@ -94,7 +94,7 @@ describe("the status of a source", () => {
         good("CredentialsResolved", "Resolved", "found"),
         good("DatabaseReachable", "Connected", "PostgreSQL 18."),
         good("Built", "Built", "Tables captured: 3."),
-        good("CallbacksResolved", "Resolved", "Every callback has an absolute address."),
+        good("CallbacksResolved", "Resolved", "Every callback has an absolute address or a module."),
         good("Deployed", "Available", "2 of 2 worker pods are available."),
         good("Delivering", "Delivering", "Callbacks served: 1."),
       ],

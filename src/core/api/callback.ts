@@ -122,7 +122,7 @@ const module = withRules(
     memoryMegabytes: integer(
       16,
       4096,
-      "Mebibytes of memory the module may use; when it takes more it is started anew and the attempt counts as failed. Default: 64.",
+      "Mebibytes of memory the module is meant to use. When it takes more than twice that and 128, garbage included, it is started anew and the attempt counts as failed. Default: 64.",
     ).default(64),
   }),
   [

@@ -41,9 +41,7 @@ export const statusSchema = z
           .max(64)
           .optional()
           .meta({ description: "Tables that could not be captured, the first 64." }),
-        schemaChangeMode: text(
-          "How changes of tables are noticed: EventTrigger, Poll or Off.",
-        ).optional(),
+        schemaChangeMode: text("How changes of tables are noticed: EventTrigger, Poll or Off.").optional(),
         serverVersion: text("Version of the PostgreSQL server.").optional(),
         lastBuildTime: time("When a build last changed something.").optional(),
       })

@@ -57,7 +57,7 @@ export const workerSchema = z
       .optional()
       .meta({
         description:
-          "Requests and limits of the worker's container. Default: 50m CPU and 96Mi requested, 256Mi limit.",
+          "Requests and limits of the worker's container. Default: 50m CPU and 96Mi requested, 256Mi limit; for each `module` the limit is 256Mi and four times its `memoryMegabytes` higher.",
       }),
     labels: ownLabels.optional(),
     annotations: mapOf(z.string().max(4096), "Annotations added to the pods. Default: none.").optional(),

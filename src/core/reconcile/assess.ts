@@ -98,7 +98,7 @@ export function assess(
     ["Built", ofBuild(build)],
     [
       "CallbacksResolved",
-      { status: "True", reason: "Resolved", message: "Every callback has an absolute address." },
+      { status: "True", reason: "Resolved", message: "Every callback has an absolute address or a module." },
     ],
     ["Deployed", ofDeployment(deployment)],
     ["Delivering", ofDelivery(source, delivery)],

@@ -1,6 +1,7 @@
 /** The worker Deployment of a source, as an object to apply. Makes it; somebody else sends it. */
 import { API_VERSION, KIND, type PgEventSource } from "../api/source.ts";
 import { secretReferences } from "./secret-references.ts";
+import { moduleMegabytes, moduleVolume } from "./worker-modules.ts";
 
 export const MANAGED_BY = "pgevents-operator";
 const SOURCE_LABEL = "pgevents.dev/source";
@@ -101,6 +102,7 @@ function podSpec(source: PgEventSource, options: WorkerOptions) {
     containers: [container(source, options)],
     volumes: [
       { name: "secrets", projected: { defaultMode: 0o440, sources: secretSources(source) } },
+      ...moduleVolume(source.spec).volumes,
       { name: "tmp", emptyDir: { sizeLimit: "64Mi" } },
     ],
   };
@@ -109,6 +111,7 @@ function podSpec(source: PgEventSource, options: WorkerOptions) {
 function container(source: PgEventSource, { image, imagePullPolicy }: WorkerOptions) {
   const { worker } = source.spec;
   const drainSeconds = Math.max(1, worker.terminationGracePeriodSeconds - 5);
+  const modules = moduleVolume(source.spec);
   return {
     name: "worker",
     image,
@@ -118,6 +121,7 @@ function container(source: PgEventSource, { image, imagePullPolicy }: WorkerOpti
       { name: "PG_EVENTS_SOURCE", value: literalJson(workerSource(source)) },
       { name: "PG_EVENTS_OWNER", value: captureOwner(source) },
       { name: "PG_EVENTS_SECRETS_DIR", value: SECRETS_DIRECTORY },
+      ...modules.env,
       { name: "PG_EVENTS_METRICS_ADDRESS", value: ":9090" },
       { name: "PG_EVENTS_PROBES_ADDRESS", value: ":8081" },
       { name: "PG_EVENTS_DRAIN_SECONDS", value: String(drainSeconds) },
@@ -131,7 +135,7 @@ function container(source: PgEventSource, { image, imagePullPolicy }: WorkerOpti
     startupProbe: probe("/livez", 30),
     livenessProbe: probe("/livez", 3),
     readinessProbe: probe("/readyz", 2),
-    resources: worker.resources ?? { requests: { cpu: "50m", memory: "96Mi" }, limits: { memory: "256Mi" } },
+    resources: worker.resources ?? defaultResources(source),
     securityContext: {
       allowPrivilegeEscalation: false,
       readOnlyRootFilesystem: true,
@@ -139,8 +143,16 @@ function container(source: PgEventSource, { image, imagePullPolicy }: WorkerOpti
     },
     volumeMounts: [
       { name: "secrets", mountPath: SECRETS_DIRECTORY, readOnly: true },
+      ...modules.volumeMounts,
       { name: "tmp", mountPath: "/tmp" },
     ],
+  };
+}
+
+function defaultResources({ spec }: PgEventSource) {
+  return {
+    requests: { cpu: "50m", memory: "96Mi" },
+    limits: { memory: `${256 + moduleMegabytes(spec)}Mi` },
   };
 }
 

@@ -117,8 +117,9 @@ function mountScript(mounts: readonly Mount[], scratch: string): string[] {
       `mount --bind ${quoted(directory)} ${quoted(`${scratch}/v${index}`)}`,
     );
   });
+  // All mount points come before the first volume: an overlay would cover volumes below it.
   mounts.forEach(({ mountPath }, index) => {
-    const [at, volume] = [quoted(mountPath), quoted(`${scratch}/v${index}`)];
+    const at = quoted(mountPath);
     const overlay = quoted(`${scratch}/o${index}`);
     lines.push(
       `if [ ! -d ${at} ]; then parent=$(dirname ${at}); while [ ! -d "$parent" ]; do parent=$(dirname "$parent"); done`,
@@ -126,6 +127,9 @@ function mountScript(mounts: readonly Mount[], scratch: string): string[] {
       `  mkdir -p ${overlay}/up ${overlay}/work`,
       `  mount -t overlay overlay -o lowerdir="$parent",upperdir=${overlay}/up,workdir=${overlay}/work "$parent"; mkdir -p ${at}; fi`,
     );
+  });
+  mounts.forEach(({ mountPath }, index) => {
+    const [at, volume] = [quoted(mountPath), quoted(`${scratch}/v${index}`)];
     lines.push(`[ ${at} = /tmp ] || mount --bind ${volume} ${at}`);
   });
   return lines;

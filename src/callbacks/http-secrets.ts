@@ -1,0 +1,95 @@
+/** HTTP transports with the values of their Secrets, which may change while the worker runs. */
+import type { CallbackSpec, HttpSpec } from "../core/api/callback.ts";
+import { PgEventsError } from "../core/errors.ts";
+import type { EventOrigin } from "../core/event.ts";
+import type { ReadSecret } from "../core/settings/database.ts";
+import type { AddressPolicy } from "./address-check.ts";
+import { HttpTransport } from "./http.ts";
+
+export interface HttpDependencies {
+  readonly origin: EventOrigin;
+  readonly readSecret: ReadSecret;
+  readonly addresses: AddressPolicy;
+  readonly userAgent: string;
+}
+
+/** Milliseconds for which Secrets that were read are used again: thousands of requests a second share one look. */
+const SECRET_REUSE_MS = 1000;
+
+/** @throws PgEventsError PGE_SECRET_INVALID when a Secret of the callback lacks a key or holds what cannot be sent */
+export function createHttpTransport(
+  callback: CallbackSpec & { readonly http: HttpSpec },
+  { readSecret, origin, addresses, userAgent }: HttpDependencies,
+): HttpTransport {
+  const { http } = callback;
+  const { headers = [], tls } = http;
+  const secret = callbackSecrets(callback.name, readSecret);
+  const headerValues = headers.some(({ secretKeyRef }) => secretKeyRef !== undefined)
+    ? reused(() =>
+        headers.flatMap(({ name, value = "", secretKeyRef }) => [
+          name,
+          secretKeyRef ? secret.header(secretKeyRef) : value,
+        ]),
+      )
+    : constant(headers.flatMap(({ name, value = "" }) => [name, value]));
+  const caRef = tls?.caSecretRef;
+  const ca = () => caRef && secret.pem(caRef);
+  // A missing Secret shows at the start, not at the first event.
+  headerValues();
+  ca();
+  return new HttpTransport({
+    http,
+    limits: callback,
+    origin,
+    headers: headerValues,
+    ca,
+    addresses,
+    userAgent,
+  });
+}
+
+interface SecretKey {
+  readonly name: string;
+  readonly key: string;
+}
+
+function callbackSecrets(callbackName: string, readSecret: ReadSecret) {
+  const read = ({ name, key }: SecretKey, usable: (text: string) => string | null): string => {
+    const text = readSecret(name, key)?.replace(/\r?\n$/, "");
+    const problem = text === undefined ? "is missing" : text.trim() === "" ? "is empty" : usable(text);
+    if (text !== undefined && problem === null) return text;
+    throw new PgEventsError(
+      "PGE_SECRET_INVALID",
+      `Key ${key} of Secret ${name}, used by callback ${callbackName}, ${problem}.`,
+      {
+        reason: "SecretInvalid",
+        remedy: "Correct the Secret, or name another key.",
+      },
+    );
+  };
+  return {
+    header: (ref: SecretKey) =>
+      read(ref, (text) =>
+        /^[\t\x20-\x7e]*$/.test(text)
+          ? null
+          : "holds a line break or a character that is not ASCII, which a header cannot carry",
+      ),
+    pem: (ref: SecretKey) =>
+      read(ref, (text) =>
+        text.includes("-----BEGIN CERTIFICATE-----") ? null : "holds no certificate in PEM form",
+      ),
+  };
+}
+
+function reused<T>(read: () => T): () => T {
+  let last: { readonly value: T; readonly untilMs: number } | null = null;
+  return () => {
+    const nowMs = performance.now();
+    if (last === null || nowMs >= last.untilMs) last = { value: read(), untilMs: nowMs + SECRET_REUSE_MS };
+    return last.value;
+  };
+}
+
+function constant<T>(value: T): () => T {
+  return () => value;
+}

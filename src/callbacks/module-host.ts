@@ -220,7 +220,9 @@ function outcomeOf(answer: ThreadAnswer): AttemptOutcome {
 }
 
 function startWorker({ functions, callback, timeoutMs, memoryMegabytes }: ModuleHostOptions): Worker {
-  const { PG_EVENTS_DATABASE_URL: _, ...env } = process.env;
+  const { PG_EVENTS_DATABASE_URL: _, ...without } = process.env;
+  // Classic settings hold the URL themselves, or read this variable while they are loaded.
+  const env = functions.kind === "Functions" ? process.env : without;
   return new Worker(THREAD, {
     workerData: { functions, callback, timeoutMs } satisfies ThreadSetup,
     env,

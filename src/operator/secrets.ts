@@ -58,7 +58,7 @@ export async function resolveSecrets(
       return {
         ok: false,
         reason: "SecretNotAllowed",
-        message: `Secret ${name} is sent to a callback, so it needs the label ${ALLOW_LABEL}: "true".`,
+        message: `Secret ${name} is sent to a callback, or in reach of a module, so it needs the label ${ALLOW_LABEL}: "true".`,
       };
     }
     if (hidden && value !== undefined) hideSecret(decode(value).trim());

@@ -264,6 +264,11 @@ describe("secret references", () => {
     ]);
   });
 
+  test("of a source with a module are all in reach of its code", () => {
+    const { spec } = source({ callbacks: [{ name: "a", module: { path: "/app/a.mjs" } }] });
+    assert.ok(secretReferences(spec).every(({ leavesCluster }) => leavesCluster));
+  });
+
   test("of a connection hide the password only; a key that is also one keeps it hidden", () => {
     const hiddenOf = (keys: object) =>
       secretReferences(source({ database: { secretRef: { name: "shop-db" }, keys } }).spec)

@@ -263,6 +263,23 @@ describe("wrong settings end with one message that says what, where and what to 
 });
 
 describe("pg-events worker --settings", () => {
+  test("functions of settings that read their URL from the environment", async (t) => {
+    const database = await testDatabase(t, { owner: true });
+    await database.query("create table orders (id integer primary key)");
+    const project = classicProject(t, {
+      "settings.mjs": `
+        import { onData } from "./app/callbacks.mjs";
+        if (!process.env.${URL}) throw new Error("no URL");
+        export const ${DATA} = onData, ${SCHEMA} = onData;`,
+      "app/callbacks.mjs": CALLBACKS,
+    });
+    const env = { [URL]: database.url };
+    assert.equal((await project.run(["build", "--settings", "settings"], env)).code, 0);
+    project.startWorker(["--settings", "settings"], env);
+    await database.query("insert into orders values (1)");
+    await eventually(() => project.lines("received.txt").length === 1);
+  });
+
   test("calls the function with the payloads of pg_events, one after the other", async (t) => {
     const database = await testDatabase(t, { owner: true });
     await database.query(`create table "Orders" (id integer primary key, state text)`);

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { startKubelet } from "../support/kubelet.ts";
 import { operatorSuite } from "../support/operator-suite.ts";
 import { eventually } from "../support/processes.ts";
+import { secretData } from "../support/sources.ts";
 
 const suite = operatorSuite();
 const saying = (word: string) =>
@@ -32,6 +33,12 @@ test("a callback runs the module of a ConfigMap, waits for it, and follows its c
   const module = { configMapRef: { name: "shop" } };
   const delivery = { attempts: 1000, maxBackoffSeconds: 1 };
   await scene.apply({ callbacks: [{ name: "orders", module, delivery }] });
+  const { message } = await scene.waitFor("CredentialsResolved", "False", "SecretNotAllowed");
+  assert.match(
+    message,
+    /^Secret shop-db is sent to a callback, or in reach of a module, so it needs the label/,
+  );
+  await scene.writeSecret(secretData(scene.database.settings), { labels: { "pgevents.dev/allow": "true" } });
   await scene.waitFor("Ready", "True", "Ready", { timeoutMs: 60_000 });
   await scene.database.query("insert into public.orders values (1, 1)");
   await eventually(() => /"delivery failed"/.test(output()));

@@ -32,7 +32,8 @@ export const REASONS = {
   InvalidSpec: "The stored PgEventSource does not pass validation.",
   SecretNotFound: "A Secret that the spec names does not exist.",
   SecretInvalid: "A Secret lacks a key, or the value cannot be used.",
-  SecretNotAllowed: 'A Secret whose value leaves the cluster lacks the label pgevents.dev/allow: "true".',
+  SecretNotAllowed:
+    'A Secret whose value leaves the cluster, or is in reach of a module, lacks the label pgevents.dev/allow: "true".',
   ConnectionFailed: "The database cannot be reached.",
   AuthenticationFailed: "The database refused the role or its password.",
   DatabaseReadOnly: "The server is a replica or read-only.",

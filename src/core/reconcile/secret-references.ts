@@ -6,7 +6,7 @@ export interface SecretReference {
   readonly name: string;
   readonly key: string;
   readonly optional: boolean;
-  /** Its value is sent to a callback, so it must be labelled as allowed for that. */
+  /** Its value is sent to a callback, or within reach of a module's code, so it must be labelled as allowed for that. */
   readonly leavesCluster: boolean;
   /** Its value must never be shown. A host or a role's name is no secret, and hiding it would spoil the log. */
   readonly hidden: boolean;
@@ -16,9 +16,11 @@ export interface SecretReference {
 export function secretReferences(spec: PgEventSourceSpec): SecretReference[] {
   const database = spec.database === undefined ? [] : databaseSecretKeys(spec.database);
   const shown = shownKeys(spec);
+  // Who writes a module, or a source with one, could else read any Secret of the namespace by naming it.
+  const withinReach = spec.callbacks.some(({ module }) => module !== undefined);
   const inside = database.map((reference) => ({
     ...reference,
-    leavesCluster: false,
+    leavesCluster: withinReach,
     hidden: !shown.has(`${reference.name}/${reference.key}`),
   }));
   const callbacks = spec.callbacks.flatMap(({ http }) => [

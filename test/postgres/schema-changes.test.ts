@@ -158,6 +158,27 @@ describe("by event triggers, as a superuser", () => {
     assert.deepEqual(await told(), ["I public.a", "I public.b"]);
   });
 
+  test("a table that an ordinary role makes is captured, and its temporary ones are only told of", async (t) => {
+    const { database, build, told } = await scene(t, false);
+    await build();
+    const role = `maker_${database.name}`;
+    await database.query(`create role ${role}; grant create on schema public to ${role}`);
+    await database.query(
+      `set role ${role}; create table theirs (id integer primary key); insert into theirs values (1)`,
+    );
+    await database.query(
+      "create temporary table scratch (id integer); insert into scratch values (1); drop table scratch; reset role",
+    );
+    assert.deepEqual(await told(), [
+      "S public.theirs CREATE TABLE table",
+      "S public.theirs CREATE INDEX index",
+      "I public.theirs [1]",
+      "S pg_temp.scratch CREATE TABLE table",
+      "S pg_temp.scratch table true",
+    ]);
+    await database.query(`drop owned by ${role}; drop role ${role}`);
+  });
+
   test("G6 what is rolled back is neither told of nor captured", async (t) => {
     const { database, build, told } = await scene(t, false);
     await build();

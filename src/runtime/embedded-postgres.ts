@@ -35,6 +35,8 @@ const ACCEPTING = /database system is ready to accept connections/;
 const PORT_TAKEN = /Address already in use/;
 
 export interface EmbeddedPostgresOptions {
+  /** Those of a whole installation; default: of the npm package. */
+  readonly programs?: PostgresPrograms;
   /** Kept after `stop` and used again by the next server; default: a temporary one, removed by `stop`. */
   readonly dataDir?: string;
   /** Default: a free one. */
@@ -78,7 +80,8 @@ export async function startEmbeddedPostgres(
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     giveTo(user, directory);
-    const instance = { ...place, ...(await postgresPrograms(user, directory)) };
+    const programs = await postgresPrograms(user, directory, options.programs ?? null);
+    const instance = { ...place, ...programs };
     const password = await initialize(instance);
     hideSecret(password);
     return handle(instance, password, await startOnFreePort(instance));

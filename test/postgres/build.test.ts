@@ -4,9 +4,7 @@ import { PgEventsError } from "../../src/core/errors.ts";
 import { type BuildRequest, buildCapture } from "../../src/postgres/build.ts";
 import { removeCapture } from "../../src/postgres/removal.ts";
 import { captureSpec } from "../support/capture-spec.ts";
-import { callbackTo, localSource } from "../support/local-source.ts";
 import { connect, type TestDatabase, testDatabase } from "../support/postgres.ts";
-import { eventually, runCli } from "../support/processes.ts";
 
 const CAPTURE = captureSpec({ retentionSeconds: 60 });
 const OPERATIONS = ["Insert", "Update", "Delete", "Truncate"] as const;
@@ -254,67 +252,5 @@ describe("build", () => {
       { name: "a", version: "2.0.0" },
       { name: "b", version: "2.0.0" },
     ]);
-  });
-
-  test("G3 a build that meets a locked table lets writers through after lock_timeout", async (t) => {
-    const database = await testDatabase(t, { owner: true });
-    await database.query("create table orders (id integer primary key)");
-    const reader = await connect(t, database.url);
-    await reader.query("begin; lock table orders in row exclusive mode"); // a long transaction that wrote
-    const writer = await connect(t, database.url);
-    const building = buildCapture({ ...database.settings, lockTimeoutSeconds: 1 }, request(), {
-      mode: "apply",
-    });
-    await eventually(async () => {
-      const { rows } = await database.query(
-        "select from pg_locks where relation = 'orders'::regclass and not granted",
-      );
-      return rows.length > 0;
-    });
-    await writer.query("set lock_timeout = '2s'");
-    await writer.query("insert into orders values (1)"); // queues behind the build for at most its lock_timeout
-    assert.deepEqual(
-      (await building).failures.map(({ reason }) => reason),
-      ["LockTimeout"],
-    );
-    await reader.query("rollback");
-    assert.equal((await build(database)).failures.length, 0);
-  });
-
-  test("G4 ten builds at once, in ten processes, during traffic: no change is missed", async (t) => {
-    const database = await testDatabase(t, { owner: true });
-    await database.query("create table orders (id integer primary key, note text)");
-    const source = localSource(t, database, { callbacks: [callbackTo("http://127.0.0.1:9")] });
-    await source.build();
-    const writer = await connect(t, database.url);
-    let written = 0;
-    let writing = true;
-    const traffic = (async () => {
-      while (writing) {
-        written += 1;
-        await writer.query("insert into orders values ($1)", [written]);
-        if (written % 50 === 0)
-          await writer.query("alter table orders add column if not exists extra integer");
-        if (written % 50 === 25) await writer.query("alter table orders drop column if exists extra");
-      }
-    })();
-    await database.query("drop trigger pgevents_update on orders"); // something to do for the first of them
-    const results = await Promise.all(
-      Array.from({ length: 10 }, () =>
-        runCli(t, ["build", "--manifest", source.manifest], {
-          env: { PG_EVENTS_DATABASE_URL: database.url },
-        }),
-      ),
-    );
-    writing = false;
-    await traffic;
-    assert.deepEqual(
-      results.map(({ code, stderr }) => [code, stderr]),
-      Array(10).fill([0, ""]),
-    );
-    const { rows } = await database.query(
-      "select count(distinct key) as captured from pgevents.outbox where operation = 'I'",
-    );
-    assert.equal(rows[0]?.captured, String(written));
   });
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { buildCapture } from "../../src/postgres/build.ts";
 import { captureSpec } from "../support/capture-spec.ts";
-import { connect, type TestDatabase, type TestEnd, testDatabase } from "../support/postgres.ts";
+import { connect, serverMajor, type TestDatabase, type TestEnd, testDatabase } from "../support/postgres.ts";
 
 async function captured(t: TestEnd, tables: string): Promise<TestDatabase> {
   const database = await testDatabase(t, { owner: true });
@@ -118,7 +118,7 @@ describe("capture", () => {
     );
   });
 
-  test("upsert, MERGE, writable CTE, cascades and COPY are captured row by row", async (t) => {
+  test("upsert, writable CTE and cascades are captured row by row", async (t) => {
     const database = await captured(
       t,
       "create table parents (id integer primary key); create table children (id integer primary key, parent integer references parents on delete cascade)",
@@ -130,19 +130,50 @@ describe("capture", () => {
     await database.query(
       "with gone as (delete from parents where id = 1 returning id) insert into parents select id + 10 from gone",
     );
-    await database.query(
-      "merge into parents using (values (3), (4)) as wanted (id) on parents.id = wanted.id when matched then delete when not matched then insert values (wanted.id)",
-    );
     const counts = await database.query(
       "select table_name, operation, count(*)::integer as n from pgevents.outbox group by 1, 2 order by 1, 2",
     );
     assert.deepEqual(counts.rows, [
       { table_name: "children", operation: "D", n: 2 },
       { table_name: "children", operation: "I", n: 2 },
-      { table_name: "parents", operation: "D", n: 2 },
-      { table_name: "parents", operation: "I", n: 5 },
+      { table_name: "parents", operation: "D", n: 1 },
+      { table_name: "parents", operation: "I", n: 4 },
       { table_name: "parents", operation: "U", n: 1 },
     ]);
+  });
+
+  test("each action of one MERGE is captured, old and new rows side by side", async (t) => {
+    const database = await captured(t, "create table orders (id integer primary key, n integer)");
+    if ((await serverMajor(database)) < 15) return; // has no MERGE
+    await database.query(
+      "insert into orders select i, i from generate_series(1, 6) as i; truncate pgevents.outbox",
+    );
+    await database.query(`merge into orders using generate_series(1, 8) as wanted (id) on orders.id = wanted.id
+      when matched and wanted.id < 3 then delete
+      when matched then update set id = orders.id + 100, n = -n
+      when not matched then insert values (wanted.id, 0)`);
+    assert.deepEqual(
+      (await events(database)).map(([operation, , , , old, now]) => [operation, old, now]).sort(),
+      [
+        ...[1, 2].map((id) => ["D", { id, n: id }, null]),
+        ...[7, 8].map((id) => ["I", null, { id, n: 0 }]),
+        ...[3, 4, 5, 6].map((id) => ["U", { id, n: id }, { id: id + 100, n: -id }]),
+      ],
+    );
+  });
+
+  test("generated columns: stored ones are in the events, virtual ones are null", async (t) => {
+    const kinds = ["stored", "virtual"];
+    const database = await captured(t, "create table orders (id integer primary key)");
+    const major = await serverMajor(database);
+    for (const kind of major < 18 ? kinds.slice(0, 1) : kinds) {
+      await database.query(
+        `alter table orders add column twice integer generated always as (id * 2) ${kind}; insert into orders values (1)`,
+      );
+      const rows = await events(database);
+      assert.deepEqual(rows.at(-1)?.at(-1), { id: 1, twice: kind === "stored" ? 2 : null });
+      await database.query("delete from orders; alter table orders drop column twice");
+    }
   });
 
   test("a writer needs no right on the capture schema, and gets none", async (t) => {

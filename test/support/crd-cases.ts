@@ -246,6 +246,26 @@ export const SHAPE_CASES: { title: string; manifest: Manifest; accepted: boolean
     manifest: header({ name: "X-A", value: "a\r\nb: c" }),
     accepted: false,
   },
+  {
+    title: "settings of one's own",
+    manifest: capture({ context: { settings: ["app.user", "a.b.c"], traceparent: "otel.trace" } }),
+    accepted: true,
+  },
+  {
+    title: "a setting of the server",
+    manifest: capture({ context: { settings: ["search_path"] } }),
+    accepted: false,
+  },
+  {
+    title: "a setting with a quote",
+    manifest: capture({ context: { traceparent: "app.a'b" } }),
+    accepted: false,
+  },
+  {
+    title: "a setting twice",
+    manifest: capture({ context: { settings: ["app.a", "app.a"] } }),
+    accepted: false,
+  },
   { title: "a module that is no program", manifest: module({ path: "/app/shop.py" }), accepted: false },
   { title: "a module with a space before it", manifest: module({ path: " /app/shop.js" }), accepted: false },
   { title: "an unknown field", manifest: source({ sinks: [] }), accepted: false },

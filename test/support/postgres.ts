@@ -9,6 +9,7 @@ import { after } from "node:test";
 import pg from "pg";
 import { type DatabaseSettings, databaseFromUrl } from "../../src/core/settings/database.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/runtime/embedded-postgres.ts";
+import type { PostgresPrograms } from "../../src/runtime/embedded-postgres-binaries.ts";
 
 /** What tests need of a server: speed, room for many tests at once, and two-phase transactions. */
 const TEST_SERVER_SETTINGS = { fsync: "off", max_connections: "200", max_prepared_transactions: "10" };
@@ -89,9 +90,18 @@ export async function ownServer(
   return server;
 }
 
-/** The server all tests of a run share. The caller stops it. */
-export function startSharedServer(): Promise<EmbeddedPostgres> {
-  return startEmbeddedPostgres({ settings: TEST_SERVER_SETTINGS });
+/** The server all tests of a run share. The caller stops it. @param programs default: the embedded ones */
+export function startSharedServer(programs?: PostgresPrograms): Promise<EmbeddedPostgres> {
+  return startEmbeddedPostgres({
+    settings: TEST_SERVER_SETTINGS,
+    ...(programs === undefined ? {} : { programs }),
+  });
+}
+
+/** Major version of the server of a database. */
+export async function serverMajor({ query }: TestDatabase): Promise<number> {
+  const { rows } = await query<{ server_version: string }>("show server_version");
+  return Number.parseInt(rows[0]?.server_version ?? "", 10);
 }
 
 let started: Promise<EmbeddedPostgres> | null = null;

@@ -108,8 +108,10 @@ declare
   key_columns text[] := tg_argv[2:];
   old_image json := case when tg_op <> 'INSERT' then row_to_json(old) end;
   new_image json := case when tg_op <> 'DELETE' then row_to_json(new) end;
-  old_key text := @schema@.key_of(old_image, key_columns);
-  new_key text := @schema@.key_of(new_image, key_columns);
+  old_key text := case tg_nargs when 3 then '[' || (old_image -> tg_argv[2]) || ']'
+    else @schema@.key_of(old_image, key_columns) end;
+  new_key text := case tg_nargs when 3 then '[' || (new_image -> tg_argv[2]) || ']'
+    else @schema@.key_of(new_image, key_columns) end;
 begin
   insert into @schema@.outbox (segment, operation, schema_name, table_name, key, old_key, old, new, context)
   select last_value, left(tg_op, 1)::"char", tg_argv[0], tg_argv[1],

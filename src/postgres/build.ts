@@ -19,6 +19,7 @@ import {
   tableText,
 } from "../core/capture/model.ts";
 import { type CaptureNames, captureNames } from "../core/capture/names.ts";
+import { fillPlaceholders } from "../core/capture/placeholders.ts";
 import { type CapturePlan, captureEntries, planCapture, schemaChangeMode } from "../core/capture/plan.ts";
 import { PgEventsError } from "../core/errors.ts";
 import type { DatabaseSettings } from "../core/settings/database.ts";
@@ -27,8 +28,6 @@ import { withBuildLock } from "./build-lock.ts";
 import { readCatalog } from "./catalog.ts";
 import { connectDatabase, databaseError } from "./connect.ts";
 import { sqlSources } from "./sql-files.ts";
-
-const OLDEST_SERVER = 140_000;
 
 export interface BuildRequest {
   readonly capture: CaptureSpec;
@@ -128,14 +127,14 @@ async function build(
 
 function desired(request: BuildRequest, plan: CapturePlan, catalog: ObservedCatalog) {
   const sources = sqlSources();
-  const { query } = request.capture.context;
+  const { schemaName, context } = request.capture;
   return {
     owner: request.owner,
     tables: plan.tables,
     callbacks: request.callbacks,
     migrations: [...sources.migrations.keys()],
-    functionsHash: digest(`${sources.functions}${query}`),
-    query,
+    functionsHash: digest(fillPlaceholders(sources.functions, captureNames(schemaName), context)),
+    context,
     schemaChangeMode: schemaChangeMode(request.capture.schemaChanges, catalog),
     captureTables: captureEntries(request.capture),
     specHash: captureFingerprint(request.capture, request.callbacks),
@@ -152,15 +151,6 @@ function isCurrent({ installation }: ObservedCatalog, request: BuildRequest): bo
 /** What must be right before anything is changed. */
 function refuse(catalog: ObservedCatalog, request: BuildRequest, names: CaptureNames): void {
   const { installation } = catalog;
-  if (catalog.serverVersionNumber < OLDEST_SERVER) {
-    throw new PgEventsError(
-      "PGE_SERVER_TOO_OLD",
-      `PostgreSQL ${catalog.serverVersion} is too old; 14 is the oldest supported.`,
-      {
-        reason: "UnsupportedServer",
-      },
-    );
-  }
   if (catalog.readOnly) {
     throw new PgEventsError("PGE_DATABASE_READ_ONLY", "The server is a replica or read-only.", {
       reason: "DatabaseReadOnly",

@@ -15,6 +15,9 @@ import {
   TRIGGER_DEFINITION,
   triggerValues,
 } from "../core/capture/triggers.ts";
+import { PgEventsError } from "../core/errors.ts";
+
+const OLDEST_SERVER = 140_000;
 
 /** SQLSTATEs of a query over our own tables where there are none yet. */
 const NOT_INSTALLED = ["42P01", "3F000"];
@@ -27,8 +30,9 @@ const SETTINGS = `set local search_path = pg_catalog;
   set local standard_conforming_strings = on;
   set local quote_all_identifiers = off`;
 
-/** @throws the driver's error */
+/** @throws PgEventsError PGE_SERVER_TOO_OLD, and the driver's error */
 export async function readCatalog(client: pg.Client, names: CaptureNames): Promise<ObservedCatalog> {
+  await refuseOldServer(client);
   try {
     return await read(client, names, installationQuery(names));
   } catch (error) {
@@ -37,11 +41,24 @@ export async function readCatalog(client: pg.Client, names: CaptureNames): Promi
   }
 }
 
+/** By itself and first, because such a server does not even understand the query for the catalog. */
+async function refuseOldServer(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ version: string; number: string }>(
+    "select pg_catalog.current_setting('server_version') as version, pg_catalog.current_setting('server_version_num') as number",
+  );
+  const { version = "", number = 0 } = rows[0] ?? {};
+  if (Number(number) >= OLDEST_SERVER) return;
+  throw new PgEventsError(
+    "PGE_SERVER_TOO_OLD",
+    `PostgreSQL ${version} is too old; 14 is the oldest supported.`,
+    { reason: "UnsupportedServer" },
+  );
+}
+
 async function read(client: pg.Client, names: CaptureNames, installation: string): Promise<ObservedCatalog> {
   const query = `
     select json_build_object(
       'serverVersion', current_setting('server_version'),
-      'serverVersionNumber', current_setting('server_version_num')::integer,
       'readOnly', pg_is_in_recovery() or current_setting('transaction_read_only')::boolean,
       'schemaInUse', exists (select from pg_class where relnamespace = (${namespaceOf(names)}))
         or exists (select from pg_proc where pronamespace = (${namespaceOf(names)})),
@@ -107,6 +124,12 @@ const ANCESTOR_EVENT_TRIGGERS = `
   join pg_proc on pg_proc.oid = evtfoid
   where proname in ('pgevents_table_alter_event', 'pgevents_table_drop_event')`;
 
+/** The server's copies of a trigger of a partitioned table: each can be disabled by itself. */
+const DISABLED_CLONES = `
+  select from pg_partition_tree(case relkind when 'p' then pg_class.oid end) as tree
+  join pg_trigger as clone on clone.tgrelid = tree.relid
+  where clone.tgname = pg_trigger.tgname and clone.tgparentid <> 0 and clone.tgenabled not in ('O', 'A')`;
+
 const relationsQuery = (names: CaptureNames) => `
   select coalesce(json_agg(json_build_object(
     'schema', nspname,
@@ -129,7 +152,8 @@ const relationsQuery = (names: CaptureNames) => `
       'name', tgname,
       'operation', initcap(shape.verb),
       'current', case when shape.verb is null then false
-        else tgenabled in ('O', 'A') and pg_get_triggerdef(pg_trigger.oid) = ${TRIGGER_DEFINITION} end
+        else tgenabled in ('O', 'A') and pg_get_triggerdef(pg_trigger.oid) = ${TRIGGER_DEFINITION}
+          and not exists (${DISABLED_CLONES}) end
     ) order by tgname) as triggers
     from pg_trigger
     join pg_proc on pg_proc.oid = tgfoid

@@ -56,8 +56,25 @@ const schemaName = withRules(
   ],
 );
 
+const settingName = (description: string) =>
+  z
+    .string()
+    .max(63)
+    .regex(
+      /^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$/,
+      "must be a setting of your own, with a dot, such as app.user",
+    )
+    .meta({ description });
+
 const context = z
   .strictObject({
+    settings: setOf(settingName("Name of a setting, such as app.user.")).min(1).max(16).optional().meta({
+      description:
+        "Settings of the writer's session or transaction (`set_config('app.user', …, true)`) whose values are kept, null where one is not set. Default: none.",
+    }),
+    traceparent: settingName(
+      "Setting that holds the W3C traceparent of the writer; kept where it is set. Default: none.",
+    ).optional(),
     query: z.boolean().default(false).meta({
       description:
         "Adds the text of the statement that made the change, as the client sent it; it may hold values that columns hide. Default: false.",

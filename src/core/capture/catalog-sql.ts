@@ -25,7 +25,11 @@ export const USER_SCHEMA = `nspname <> 'information_schema' and nspname !~ '^pg_
 /** The tables whose changes are told of, among `relation` and `pg_namespace`. */
 export const TOLD_TABLES = `relation.relkind in ('r', 'p') and relation.relpersistence <> 't' and ${USER_SCHEMA}`;
 
-/** What a change of a table changes: columns and constraints of `relation`, as jsonb. */
+/**
+ * What a change of a table changes: columns and constraints of `relation`, as jsonb. NOT NULL stands with the
+ * column only: it is a constraint as well from PostgreSQL 18 on, and an upgrade of the server must not look
+ * like a change of every table.
+ */
 export const TABLE_SHAPE = `(
   select jsonb_build_object(
     'columns', (
@@ -33,7 +37,7 @@ export const TABLE_SHAPE = `(
       from pg_attribute where attrelid = relation.oid and attnum > 0 and not attisdropped),
     'constraints', (
       select coalesce(jsonb_agg(jsonb_build_array(conname, contype, conkey) order by conname), '[]')
-      from pg_constraint where conrelid = relation.oid and contype <> 't')))`;
+      from pg_constraint where conrelid = relation.oid and contype not in ('t', 'n'))))`;
 
 /** A query for the digest of all tables that are told of. */
 export const TABLES_DIGEST = `
@@ -46,14 +50,4 @@ export const TABLES_DIGEST = `
 export function functionsDigest(names: CaptureNames): string {
   return `select coalesce(md5(string_agg(proname || prosrc || prosecdef || coalesce(proconfig::text, ''), ',' order by proname)), '')
     from pg_catalog.pg_proc where pronamespace = (select oid from pg_catalog.pg_namespace where nspname = ${literal(names.schemaName)})`;
-}
-
-/**
- * Context of a change, as a JSON expression.
- * @param query with the text of the client's statement
- * @param more pairs of names and values
- */
-export function contextExpression(query: boolean, more = ""): string {
-  const statement = query ? ", 'query', current_query()" : "";
-  return `json_build_object('session_user', session_user, 'application_name', current_setting('application_name')${statement}${more})`;
 }

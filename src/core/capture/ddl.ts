@@ -1,5 +1,6 @@
 /** Per-table DDL and the statements of a build, as text. Every name passes `ident`, every text `literal`. */
 import { functionsDigest, SCHEMA_COMMENT, TABLES_DIGEST } from "./catalog-sql.ts";
+import { settingChecks } from "./context.ts";
 import type { CaptureAction } from "./diff.ts";
 import { createEventTriggers, dropEventTrigger } from "./event-triggers.ts";
 import type { SchemaChangeMode } from "./model.ts";
@@ -42,7 +43,8 @@ export function statementsFor(action: CaptureAction, names: CaptureNames, source
       ];
     case "ReplaceFunctions":
       return [
-        fillPlaceholders(sources.functions, names, action.query),
+        ...settingChecks(action.context),
+        fillPlaceholders(sources.functions, names, action.context),
         `revoke all on all functions in schema ${schema} from public`,
         `update ${schema}.installation set functions_hash = ${literal(action.hash)} || ' ' || (${functionsDigest(names)})`,
       ];

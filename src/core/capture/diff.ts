@@ -4,6 +4,7 @@
  * Triggers that do not call our functions are never touched.
  */
 import type { Operation } from "../api/capture.ts";
+import type { ContextSpec } from "./context.ts";
 import { EVENT_TRIGGER_COUNT } from "./event-triggers.ts";
 import type {
   CaptureEntry,
@@ -23,8 +24,7 @@ export type CaptureAction =
       readonly kind: "ReplaceFunctions";
       readonly id: string;
       readonly hash: string;
-      /** The context of a change holds the text of its statement. */
-      readonly query: boolean;
+      readonly context: ContextSpec;
     }
   | { readonly kind: "AddCallback"; readonly id: string; readonly callback: string }
   | {
@@ -65,8 +65,7 @@ export interface DesiredCapture {
   readonly migrations: readonly number[];
   /** Fingerprint of the function files and of what is filled in. */
   readonly functionsHash: string;
-  /** The context of a change holds the text of its statement. */
-  readonly query: boolean;
+  readonly context: ContextSpec;
   readonly schemaChangeMode: SchemaChangeMode;
   readonly captureTables: readonly CaptureEntry[];
   readonly specHash: string;
@@ -97,8 +96,8 @@ export function diffCapture(desired: DesiredCapture, observed: ObservedCatalog):
     if (!applied.has(version)) actions.push({ kind: "Migrate", id: `migrate:${version}`, version });
   }
   if (installation?.functionsHash !== desired.functionsHash) {
-    const { functionsHash: hash, query } = desired;
-    actions.push({ kind: "ReplaceFunctions", id: "functions", hash, query });
+    const { functionsHash: hash, context } = desired;
+    actions.push({ kind: "ReplaceFunctions", id: "functions", hash, context });
   }
   // A callback's position must be older than the first event of a trigger that is made for it.
   for (const callback of desired.callbacks.filter((name) => !known.includes(name))) {

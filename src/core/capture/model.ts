@@ -50,7 +50,6 @@ export interface ObservedInstallation {
 
 export interface ObservedCatalog {
   readonly serverVersion: string;
-  readonly serverVersionNumber: number;
   readonly readOnly: boolean;
   /** The capture schema holds tables or functions, ours or not. */
   readonly schemaInUse: boolean;

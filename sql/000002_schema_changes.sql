@@ -4,6 +4,8 @@ alter table @schema@.installation
   add column schema_change_mode text,
   -- Poll: digest of all tables as they were last told of.
   add column tables_digest text,
+  -- Of hashes of values: without it nobody can try which value gives a hash.
+  add column hash_salt text not null default gen_random_uuid()::text || gen_random_uuid()::text,
   -- EventTrigger: what to capture, for tables that come; entries of spec.capture.tables, `schema` null for any.
   add column capture_tables jsonb not null default '[]';
 

@@ -14,7 +14,33 @@ as $$
   from unnest(columns) with ordinality as key_column (name, position)
 $$;
 
--- One function an operation, shared by all tables; a trigger passes the names of its key columns.
+-- What of a row is captured: rule has include or exclude, mask and hash, each a list of columns. strict: a
+-- column that is named and missing, because it was renamed say, leaves nothing of the row, so that no value
+-- gets out under another name.
+create or replace function @schema@.shape_row(image json, rule jsonb) returns json
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select case when rule ? 'strict' and exists (
+      select from jsonb_each(rule - 'strict') as list (kind, names)
+      cross join jsonb_array_elements_text(names) as name
+      where image -> name is null)
+    then '{}'
+    else coalesce((
+      select json_object_agg(name, case
+          when json_typeof(value) = 'null' then value
+          when rule -> 'mask' ? name then '"***"'
+          when rule -> 'hash' ? name
+            then to_json(encode(sha256(convert_to(hash_salt || (image ->> name), 'UTF8')), 'hex'))
+          else value end order by position)
+      from json_each(image) with ordinality as field (name, value, position)
+      cross join (select hash_salt from @schema@.installation) as installation
+      where case when rule ? 'include' then rule -> 'include' ? name else coalesce(not rule -> 'exclude' ? name, true) end
+    ), '{}') end
+$$;
+
+-- One function an operation, shared by all tables; a trigger passes the shape of its rows, empty for whole
+-- ones, and the names of its key columns.
 -- Statement-level with transition tables: one call for any number of rows. row_to_json follows
 -- columns that come and go without a new build. `offset 0` keeps the planner from evaluating the row
 -- image twice; `n.*`, not `n`, because a column may be called n.
@@ -32,10 +58,10 @@ declare
 begin
   insert into @schema@.outbox (segment, operation, schema_name, table_name, key, new, context)
   select current_segment, 'I', tg_table_schema, tg_table_name,
-    case tg_nargs when 1 then '[' || (new_row.image -> tg_argv[0]) || ']'
-      else @schema@.key_of(new_row.image, tg_argv) end,
+    case tg_nargs when 2 then '[' || (new_row.image -> tg_argv[1]) || ']'
+      else @schema@.key_of(new_row.image, tg_argv[1:]) end,
     new_row.image, transaction_context
-  from (select row_to_json(n.*) as image from pgevents_new as n offset 0) as new_row;
+  from (select case tg_argv[0] when '' then row_to_json(n.*) else @schema@.shape_row(row_to_json(n.*), tg_argv[0]::jsonb) end as image from pgevents_new as n offset 0) as new_row;
   if found and not pg_try_advisory_xact_lock_shared(@lock@) then
     perform pg_notify(@channel@, '');
   end if;
@@ -60,12 +86,12 @@ begin
   from (
     select
       old_row.image as old_image, new_row.image as new_image,
-      case tg_nargs when 1 then '[' || (old_row.image -> tg_argv[0]) || ']'
-        else @schema@.key_of(old_row.image, tg_argv) end as old_key,
-      case tg_nargs when 1 then '[' || (new_row.image -> tg_argv[0]) || ']'
-        else @schema@.key_of(new_row.image, tg_argv) end as new_key
-    from (select row_number() over () as position, row_to_json(o.*) as image from pgevents_old as o) as old_row
-    join (select row_number() over () as position, row_to_json(n.*) as image from pgevents_new as n) as new_row
+      case tg_nargs when 2 then '[' || (old_row.image -> tg_argv[1]) || ']'
+        else @schema@.key_of(old_row.image, tg_argv[1:]) end as old_key,
+      case tg_nargs when 2 then '[' || (new_row.image -> tg_argv[1]) || ']'
+        else @schema@.key_of(new_row.image, tg_argv[1:]) end as new_key
+    from (select row_number() over () as position, case tg_argv[0] when '' then row_to_json(o.*) else @schema@.shape_row(row_to_json(o.*), tg_argv[0]::jsonb) end as image from pgevents_old as o) as old_row
+    join (select row_number() over () as position, case tg_argv[0] when '' then row_to_json(n.*) else @schema@.shape_row(row_to_json(n.*), tg_argv[0]::jsonb) end as image from pgevents_new as n) as new_row
       using (position)
     order by position
     offset 0
@@ -87,10 +113,10 @@ declare
 begin
   insert into @schema@.outbox (segment, operation, schema_name, table_name, key, old, context)
   select current_segment, 'D', tg_table_schema, tg_table_name,
-    case tg_nargs when 1 then '[' || (old_row.image -> tg_argv[0]) || ']'
-      else @schema@.key_of(old_row.image, tg_argv) end,
+    case tg_nargs when 2 then '[' || (old_row.image -> tg_argv[1]) || ']'
+      else @schema@.key_of(old_row.image, tg_argv[1:]) end,
     old_row.image, transaction_context
-  from (select row_to_json(o.*) as image from pgevents_old as o offset 0) as old_row;
+  from (select case tg_argv[0] when '' then row_to_json(o.*) else @schema@.shape_row(row_to_json(o.*), tg_argv[0]::jsonb) end as image from pgevents_old as o offset 0) as old_row;
   if found and not pg_try_advisory_xact_lock_shared(@lock@) then
     perform pg_notify(@channel@, '');
   end if;
@@ -99,18 +125,19 @@ end
 $$;
 
 -- Row by row, for partitioned tables and inheritance trees. Arguments: schema and name of the table as it
--- is captured, then its key columns. The context says which partition the row is in, where that is another.
+-- is captured, then as above. The context says which partition the row is in, where that is another.
 create or replace function @schema@.capture_row() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  key_columns text[] := tg_argv[2:];
-  old_image json := case when tg_op <> 'INSERT' then row_to_json(old) end;
-  new_image json := case when tg_op <> 'DELETE' then row_to_json(new) end;
-  old_key text := case tg_nargs when 3 then '[' || (old_image -> tg_argv[2]) || ']'
+  shape text := tg_argv[2];
+  key_columns text[] := tg_argv[3:];
+  old_image json := case when tg_op <> 'INSERT' then case shape when '' then row_to_json(old) else @schema@.shape_row(row_to_json(old), shape::jsonb) end end;
+  new_image json := case when tg_op <> 'DELETE' then case shape when '' then row_to_json(new) else @schema@.shape_row(row_to_json(new), shape::jsonb) end end;
+  old_key text := case tg_nargs when 4 then '[' || (old_image -> tg_argv[3]) || ']'
     else @schema@.key_of(old_image, key_columns) end;
-  new_key text := case tg_nargs when 3 then '[' || (new_image -> tg_argv[2]) || ']'
+  new_key text := case tg_nargs when 4 then '[' || (new_image -> tg_argv[3]) || ']'
     else @schema@.key_of(new_image, key_columns) end;
 begin
   insert into @schema@.outbox (segment, operation, schema_name, table_name, key, old_key, old, new, context)

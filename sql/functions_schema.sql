@@ -72,6 +72,7 @@ begin
       order by entry ->> 'name' = root_name desc
       limit 1
     ) as chosen
+    cross join lateral (select entry ->> 'shape' as shape) as captured_row
     cross join lateral (@key_columns@) as key_columns
     join @trigger_shapes@
       on shape.level = @level@ and entry -> 'operations' ? initcap(shape.verb)

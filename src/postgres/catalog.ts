@@ -11,6 +11,7 @@ import { literal } from "../core/capture/quote.ts";
 import {
   CAPTURED_AS,
   LEVEL,
+  SHAPE_OF_TRIGGER,
   TRIGGER_COLUMNS,
   TRIGGER_DEFINITION,
   triggerValues,
@@ -139,6 +140,9 @@ const relationsQuery = (names: CaptureNames) => `
     'level', level.level,
     'ofExtension', exists (
       select from pg_depend where classid = 'pg_class'::regclass and objid = pg_class.oid and deptype = 'e'),
+    'columns', (
+      select coalesce(json_agg(attname order by attnum), '[]')
+      from pg_attribute where attrelid = pg_class.oid and attnum > 0 and not attisdropped),
     'key', key_columns.names,
     'triggers', coalesce(managed.triggers, '[]')
   ) order by nspname, relname), '[]')
@@ -151,6 +155,7 @@ const relationsQuery = (names: CaptureNames) => `
     select json_agg(json_build_object(
       'name', tgname,
       'operation', initcap(shape.verb),
+      'shape', case when shape.verb <> 'truncate' then captured_row.shape end,
       'current', case when shape.verb is null then false
         else tgenabled in ('O', 'A') and pg_get_triggerdef(pg_trigger.oid) = ${TRIGGER_DEFINITION}
           and not exists (${DISABLED_CLONES}) end
@@ -159,6 +164,7 @@ const relationsQuery = (names: CaptureNames) => `
     join pg_proc on pg_proc.oid = tgfoid
     left join (values ${triggerValues(names)}) as shape ${TRIGGER_COLUMNS}
       on shape.trigger_name = tgname and shape.level = level.level
+    left join lateral (${SHAPE_OF_TRIGGER}) as captured_row on shape.verb <> 'truncate'
     where tgrelid = pg_class.oid and not tgisinternal and tgparentid = 0
       and pronamespace = (${namespaceOf(names)})
   ) as managed on true

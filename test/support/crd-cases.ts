@@ -84,12 +84,14 @@ export const RULE_CASES: RuleCases[] = [
     accepted: [
       table({ schema: BYTES_63, name: 'a"b; --' }),
       table({ name: "*", exclude: [BYTES_63] }),
+      table({ columns: { include: [BYTES_63], mask: [BYTES_63], hash: [BYTES_63] } }),
       filterTable({ name: BYTES_63 }),
     ],
     refused: [
       table({ schema: BYTES_64 }),
       table({ name: BYTES_64 }),
       table({ name: "*", exclude: [BYTES_64] }),
+      table({ columns: { exclude: [BYTES_64] } }),
       filterTable({ schema: BYTES_64 }),
       filterTable({ name: BYTES_64 }),
     ],
@@ -156,6 +158,14 @@ export const RULE_CASES: RuleCases[] = [
       callback({ delivery: { backoffSeconds: 6, maxBackoffSeconds: 5 } }),
       callback({ delivery: { backoffSeconds: 301 } }),
     ],
+  },
+  {
+    rule: "`include` and `exclude` may not be set together",
+    accepted: [
+      table({ columns: { include: ["a"], mask: ["a"] } }),
+      table({ name: "*", columns: { exclude: ["a"], hash: ["b"] } }),
+    ],
+    refused: [table({ columns: { include: ["a"], exclude: ["b"] } })],
   },
   {
     rule: "exactly one of `http` and `module` must be set",

@@ -7,6 +7,27 @@ export type Operation = (typeof OPERATIONS)[number];
 
 export const operations = setOf(z.enum(OPERATIONS)).min(1).max(4);
 
+const columnNames = (description: string) =>
+  setOf(sqlName("Name of a column.")).min(1).max(64).optional().meta({ description });
+
+const columns = withRules(
+  z.strictObject({
+    include: columnNames("Only these columns are captured. Default: all."),
+    exclude: columnNames("These columns are not captured. Default: none."),
+    mask: columnNames("Values of these columns are replaced by ***; null stays null. Default: none."),
+    hash: columnNames(
+      "Values of these columns are replaced by their SHA-256, salted for this capture: equal values stay equal; null stays null. Default: none.",
+    ),
+  }),
+  [
+    {
+      cel: "!has(self.include) || !has(self.exclude)",
+      message: "`include` and `exclude` may not be set together",
+      holds: (columns) => columns.include === undefined || columns.exclude === undefined,
+    },
+  ],
+);
+
 const table = withRules(
   z.strictObject({
     schema: sqlName("Schema of the table, as the catalog spells it (case matters, no quotes)."),
@@ -19,6 +40,10 @@ const table = withRules(
     operations: operations
       .default([...OPERATIONS])
       .meta({ description: "Which changes are captured. Default: Insert, Update, Delete, Truncate." }),
+    columns: columns.optional().meta({
+      description:
+        "What of a row leaves the table; the rest is not even written to the outbox. A column that is named for a table and is not there (any more) leaves nothing of the row, until this is corrected. Default: every column as it is.",
+    }),
   }),
   [
     {

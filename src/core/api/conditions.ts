@@ -39,6 +39,7 @@ export const REASONS = {
   DatabaseReadOnly: "The server is a replica or read-only.",
   PermissionDenied: "The role lacks a right in the database.",
   TableNotFound: "A table that the spec names does not exist.",
+  ColumnNotFound: "A column that the spec names for a table does not exist.",
   TableNotSupported: "A relation that the spec names cannot be captured.",
   LockTimeout: "A table was locked by others for longer than `lockTimeoutSeconds`.",
   OwnershipConflict: "Another PgEventSource owns this capture schema.",

@@ -34,6 +34,7 @@ export type CaptureAction =
       readonly root: TableName;
       readonly level: CaptureLevel;
       readonly key: readonly string[];
+      readonly shape: string;
       readonly create: readonly Operation[];
       readonly drop: readonly string[];
     }
@@ -87,7 +88,7 @@ export function diffCapture(desired: DesiredCapture, observed: ObservedCatalog):
   const relations = new Map(observed.relations.map((relation) => [tableText(relation), relation]));
   const wanted = new Map(desired.tables.map((table) => [tableText(table), table]));
   const tableActions = [...relations.values()].flatMap((relation) => {
-    return setTriggers(relation, wanted.get(tableText(relation))?.operations ?? []);
+    return setTriggers(relation, wanted.get(tableText(relation)));
   });
   const known = installation?.callbacks ?? [];
   const actions: CaptureAction[] = [];
@@ -124,9 +125,14 @@ export function diffCapture(desired: DesiredCapture, observed: ObservedCatalog):
   };
 }
 
-function setTriggers(relation: ObservedRelation, operations: readonly Operation[]) {
+function setTriggers(relation: ObservedRelation, desired: DesiredTable | undefined) {
+  const { operations = [], shape = "" } = desired ?? {};
   const current = relation.triggers.filter(
-    (trigger) => trigger.current && trigger.operation !== null && operations.includes(trigger.operation),
+    (trigger) =>
+      trigger.current &&
+      (trigger.shape ?? shape) === shape &&
+      trigger.operation !== null &&
+      operations.includes(trigger.operation),
   );
   const create = operations.filter(
     (operation) => !current.some((trigger) => trigger.operation === operation),
@@ -137,7 +143,7 @@ function setTriggers(relation: ObservedRelation, operations: readonly Operation[
   const table = { schema, name };
   const id = `table:${tableText(relation)}`;
   const root = relation.root ?? table;
-  return [{ kind: "SetTriggers" as const, id, table, root, level, key, create, drop }];
+  return [{ kind: "SetTriggers" as const, id, table, root, level, key, shape, create, drop }];
 }
 
 function followSchemaChanges(mode: SchemaChangeMode, { installation, eventTriggers }: ObservedCatalog) {

@@ -11,8 +11,10 @@ export interface TableName {
 export interface ObservedTrigger {
   readonly name: string;
   readonly operation: Operation | null;
-  /** It is what a build would create now: name, events, key columns, enabled. */
+  /** It is what a build would create now: name, events, key columns, enabled; but for `shape`. */
   readonly current: boolean;
+  /** Its argument for what of a row is captured (`rowShape`); null for TRUNCATE. */
+  readonly shape: string | null;
 }
 
 export interface ObservedRelation extends TableName {
@@ -23,6 +25,7 @@ export interface ObservedRelation extends TableName {
   readonly level: CaptureLevel;
   /** An extension made it; '*' leaves it out. */
   readonly ofExtension: boolean;
+  readonly columns: readonly string[];
   /** Columns of the primary key, in key order; empty without one. */
   readonly key: readonly string[];
   readonly triggers: readonly ObservedTrigger[];
@@ -68,6 +71,7 @@ export interface DesiredTable extends TableName {
   /** It is captured as a part of another one. */
   readonly isPartition: boolean;
   readonly operations: readonly Operation[];
+  readonly shape: string;
 }
 
 /** What to capture, as the functions in the database read it; `schema` null: any. */
@@ -76,12 +80,19 @@ export interface CaptureEntry {
   readonly name: string;
   readonly exclude?: readonly string[] | undefined;
   readonly operations: readonly Operation[];
+  readonly shape: string;
 }
 
 /** Why a table of the spec is not captured. A reason of core/api/conditions.ts. */
 export interface TableFailure {
   readonly table: string;
-  readonly reason: "TableNotFound" | "TableNotSupported" | "PermissionDenied" | "LockTimeout" | "BuildFailed";
+  readonly reason:
+    | "ColumnNotFound"
+    | "TableNotFound"
+    | "TableNotSupported"
+    | "PermissionDenied"
+    | "LockTimeout"
+    | "BuildFailed";
   readonly message: string;
 }
 

@@ -1,5 +1,5 @@
 /** Which tables the spec asks for, among the relations that exist. Pure. */
-import { type CaptureSpec, OPERATIONS, type Operation, type TableSpec } from "../api/capture.ts";
+import { type CaptureSpec, OPERATIONS, type TableSpec } from "../api/capture.ts";
 import {
   type CaptureEntry,
   type DesiredTable,
@@ -11,8 +11,9 @@ import {
   type TableName,
   tableText,
 } from "./model.ts";
+import { isPlain, missingColumns, rowShape } from "./row-shape.ts";
 
-const EVERY_TABLE: CaptureEntry = { schema: null, name: "*", operations: [...OPERATIONS] };
+const EVERY_TABLE: CaptureEntry = { schema: null, name: "*", operations: [...OPERATIONS], shape: "" };
 
 export interface CapturePlan {
   readonly tables: readonly DesiredTable[];
@@ -25,29 +26,32 @@ export function planCapture(spec: CaptureSpec, relations: readonly ObservedRelat
   const entries = spec.tables ?? [...new Set(relations.map(({ schema }) => schema))].map(wholeSchema);
   const tables: DesiredTable[] = [];
   const skipped = new Map<string, number>();
+  const findings: Finding[] = [];
   for (const relation of relations) {
     const entry = entryFor(entries, relation.root ?? relation);
     if (entry === undefined) continue;
     const obstacle = obstacleOf(relation) ?? (entry.name === "*" ? reasonToSkip(relation) : null);
-    if (obstacle === null) tables.push(desiredTable(relation, entry.operations));
+    if (obstacle === null) tables.push(desiredTable(relation, entry));
+    if (obstacle === null) findings.push(...keyFinding(relation, entry));
     else if (entry.name === "*") skipped.set(obstacle, (skipped.get(obstacle) ?? 0) + 1);
   }
   return {
     tables,
     failures: entries.flatMap((entry) => failureOf(entry, relations)),
-    findings: [...skipped].map(([obstacle, count]) => ({
-      message: `${count} skipped under '*': ${obstacle}.`,
-    })),
+    findings: [
+      ...findings,
+      ...[...skipped].map(([obstacle, count]) => ({ message: `${count} skipped under '*': ${obstacle}.` })),
+    ],
   };
 }
 
 /** What the functions in the database need to know to capture a table that comes. */
 export function captureEntries({ tables }: CaptureSpec): CaptureEntry[] {
-  return (
-    tables?.map(({ schema, name, exclude, operations }) => ({ schema, name, exclude, operations })) ?? [
-      EVERY_TABLE,
-    ]
-  );
+  const entryOf = (table: TableSpec): CaptureEntry => {
+    const { schema, name, exclude, operations } = table;
+    return { schema, name, exclude, operations, shape: rowShape(table) };
+  };
+  return tables?.map(entryOf) ?? [EVERY_TABLE];
 }
 
 /** Event triggers that are there stay in use, whoever made them. */
@@ -65,12 +69,25 @@ function wholeSchema(schema: string): TableSpec {
 }
 
 /** A partition's rows are captured by its root; only TRUNCATE is a matter of each. */
-function desiredTable(
-  { schema, name, root }: ObservedRelation,
-  operations: readonly Operation[],
-): DesiredTable {
-  if (root === null) return { schema, name, isPartition: false, operations };
-  return { schema, name, isPartition: true, operations: operations.filter((one) => one === "Truncate") };
+function desiredTable({ schema, name, root }: ObservedRelation, entry: TableSpec): DesiredTable {
+  const { operations } = entry;
+  const shape = rowShape(entry);
+  if (root === null) return { schema, name, isPartition: false, operations, shape };
+  return {
+    schema,
+    name,
+    isPartition: true,
+    operations: operations.filter((one) => one === "Truncate"),
+    shape,
+  };
+}
+
+/** Without its key the events of a table are in one order, and carry none. */
+function keyFinding({ schema, name, key, root }: ObservedRelation, entry: TableSpec): Finding[] {
+  const hidden = key.filter((column) => !isPlain(entry, column));
+  if (hidden.length === 0 || root !== null) return [];
+  const message = `${schema}.${name}: of the primary key ${hidden.join(", ")} is not captured, so its events are ordered for the table as a whole.`;
+  return [{ message }];
 }
 
 /** An entry with the table's name wins over '*'. */
@@ -107,5 +124,9 @@ function failureOf(entry: TableSpec, relations: readonly ObservedRelation[]): Ta
     root === null
       ? obstacleOf(relation)
       : `a partition is captured with the table it is a part of; name ${tableText(root)}`;
-  return obstacle === null ? [] : [{ table, reason: "TableNotSupported", message: `${table}: ${obstacle}.` }];
+  if (obstacle !== null) return [{ table, reason: "TableNotSupported", message: `${table}: ${obstacle}.` }];
+  const missing = missingColumns(entry, relation.columns);
+  if (missing.length === 0) return [];
+  const message = `${table} has no column ${missing.join(", ")}; until spec.capture.tables is corrected its events carry no columns at all.`;
+  return [{ table, reason: "ColumnNotFound", message }];
 }

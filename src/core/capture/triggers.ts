@@ -38,12 +38,20 @@ export const CAPTURED_AS = `
   join pg_namespace as root_namespace on root_namespace.oid = root.relnamespace
   where root.oid = case when pg_class.relispartition then pg_partition_root(pg_class.oid) else pg_class.oid end`;
 
-/** The definition that the server prints for a trigger of `pg_class`; over `shape` of `triggerValues`, `key_columns`, `captured_as` and `pg_namespace`. */
+/** The definition that the server prints for a trigger of `pg_class`; over `shape` of `triggerValues`, `key_columns`, `captured_as`, `captured_row` and `pg_namespace`. */
 export const TRIGGER_DEFINITION = `format('CREATE TRIGGER %I AFTER %s ON %I.%I %s EXECUTE FUNCTION %I.%I(%s)',
   shape.trigger_name, upper(shape.verb), nspname, relname, shape.clause, shape.procedure_schema, shape.procedure,
   concat_ws(', ',
     case when shape.procedure = 'capture_row' or shape.level = 'Partition' then captured_as.literals end,
+    case when shape.verb <> 'truncate' then '''' || replace(captured_row.shape, '''', '''''') || '''' end,
     case when shape.verb <> 'truncate' then nullif(key_columns.literals, '') end))`;
+
+/** The shape of rows (`rowShape`) among the arguments of `pg_trigger`, on the level `level.level`. */
+export const SHAPE_OF_TRIGGER = `
+  select convert_from(substring(rest from 1 for greatest(position('\\x00'::bytea in rest) - 1, 0)), getdatabaseencoding()) as shape
+  from (select case level.level when 'Row'
+    then substring(tgargs from octet_length(root_schema::text) + octet_length(root_name::text) + 3)
+    else tgargs end as rest) as arguments`;
 
 /** Rows (verb, level, trigger name, clause, schema of the function, function) for `values ... as shape`. */
 export function triggerValues(names: CaptureNames): string {
@@ -66,18 +74,20 @@ export interface TriggeredTable {
   readonly root: TableName;
   readonly level: CaptureLevel;
   readonly key: readonly string[];
+  /** What of a row is captured. */
+  readonly shape: string;
 }
 
 /** `create or replace trigger …`, and its name. */
 export function createTrigger(
   operation: Operation,
-  { table, root, level, key }: TriggeredTable,
+  { table, root, level, key, shape: rows }: TriggeredTable,
   names: CaptureNames,
 ): { name: string; statement: string } {
   const shape = triggerShapes(names).find((one) => one.operation === operation && one.level === level);
   if (shape === undefined) throw new Error(`a ${level} has no trigger for ${operation}`);
   const captured = shape.procedure === "capture_row" || level === "Partition" ? [root.schema, root.name] : [];
-  const values = [...captured, ...(operation === "Truncate" ? [] : key)].map(literal).join(", ");
+  const values = [...captured, ...(operation === "Truncate" ? [] : [rows, ...key])].map(literal).join(", ");
   return {
     name: shape.name,
     statement: `create or replace trigger ${ident(shape.name)} after ${operation.toLowerCase()} on ${qualified(table.schema, table.name)} ${shape.clause.toLowerCase()} execute function ${names.schema}.${shape.procedure}(${values})`,

@@ -11,6 +11,7 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   build: async () => (await import("./commands/build.ts")).buildCommand(),
   worker: async () => (await import("./commands/worker.ts")).workerCommand(),
   dev: async () => (await import("./commands/dev.ts")).devCommand(),
+  types: async () => (await import("./commands/types.ts")).typesCommand(),
   operator: async () => (await import("./commands/operator.ts")).operatorCommand(),
 };
 

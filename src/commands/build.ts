@@ -1,22 +1,15 @@
 import { Command } from "commander";
-import type { PgEventSource } from "../core/api/source.ts";
-import type { DatabaseSettings } from "../core/settings/database.ts";
 import { type BuildReport, buildCapture } from "../postgres/build.ts";
 import { removeCapture } from "../postgres/removal.ts";
 import { VERSION } from "../version.ts";
-import { type DatabaseOptions, databaseOf, ownerOf, readManifest } from "./manifest.ts";
-import {
-  checkSettingsFlags,
-  readClassicSettings,
-  type SettingsFlags,
-  withSettingsOptions,
-} from "./settings.ts";
+import { type InputFlags, inputsOf } from "./inputs.ts";
+import { ownerOf } from "./manifest.ts";
+import { withSettingsOptions } from "./settings.ts";
 
 /** Exit code of `--check` when the database is not as the manifest wants it. */
 const DIFFERS = 3;
 
-interface BuildFlags extends DatabaseOptions, SettingsFlags {
-  readonly manifest?: string;
+interface BuildFlags extends InputFlags {
   readonly dryRun?: true;
   readonly check?: true;
   readonly uninstall?: true;
@@ -61,18 +54,6 @@ async function run(flags: BuildFlags, command: Command): Promise<void> {
   else describe(report, flags.check === true);
   if (flags.check && (report.changed || report.failures.length > 0)) process.exitCode = DIFFERS;
   else if (!flags.dryRun && report.failures.length > 0) process.exitCode = 1;
-}
-
-async function inputsOf(
-  flags: BuildFlags,
-  command: Command,
-): Promise<{ source: PgEventSource; database: DatabaseSettings }> {
-  checkSettingsFlags(flags, command);
-  if (flags.settings !== undefined) return readClassicSettings(flags.settings, flags);
-  if (flags.manifest === undefined)
-    command.error("error: one of '--manifest <file>' and '--settings <module>' is needed");
-  const source = readManifest(flags.manifest);
-  return { source, database: databaseOf(source, flags) };
 }
 
 function describe(report: BuildReport, checking: boolean): void {

@@ -31,15 +31,17 @@ export interface ClassicInputs {
   readonly functions: ModuleFunctions;
 }
 
+export function settingsOption(): Option {
+  return new Option(
+    "--settings <module>",
+    "settings of the Python package pg_events, as JavaScript, TypeScript or YAML: a file or a module's name; instead of --manifest",
+  ).conflicts("manifest");
+}
+
 /** Adds `--settings` and `--auto-rebuild`. */
 export function withSettingsOptions(command: Command): Command {
   return command
-    .addOption(
-      new Option(
-        "--settings <module>",
-        "settings of the Python package pg_events, as JavaScript, TypeScript or YAML: a file or a module's name; instead of --manifest",
-      ).conflicts("manifest"),
-    )
+    .addOption(settingsOption())
     .addOption(
       new Option(
         "--auto-rebuild <boolean>",

@@ -6,7 +6,7 @@ import { PgEventsError } from "../core/errors.ts";
 import { type DatabaseSettings, isLoopback, type TlsSettings } from "../core/settings/database.ts";
 
 /** What a connection is for; part of its application_name, `pg-events/<purpose>`. */
-export type ConnectionPurpose = "build" | "worker" | "status";
+export type ConnectionPurpose = "build" | "worker" | "status" | "types";
 
 /**
  * Connects. Nothing is set for the session: behind a transaction pooler that would reach the sessions

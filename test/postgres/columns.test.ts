@@ -81,7 +81,7 @@ describe("G7 columns", () => {
       tables: "create table people (email text primary key, token text)",
     });
     const { findings } = await build({ exclude: ["email"], mask: ["token"] });
-    assert.match(findings[0]?.message ?? "", /of the primary key email is not captured/);
+    assert.match(findings[0]?.message ?? "", /of the primary key email is excluded or masked/);
     await database.query(
       "insert into people values ('planted@example.com', 'planted-token'); update people set email = 'planted-2'; delete from people",
     );

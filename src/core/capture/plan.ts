@@ -86,7 +86,7 @@ function desiredTable({ schema, name, root }: ObservedRelation, entry: TableSpec
 function keyFinding({ schema, name, key, root }: ObservedRelation, entry: TableSpec): Finding[] {
   const hidden = key.filter((column) => !isPlain(entry, column));
   if (hidden.length === 0 || root !== null) return [];
-  const message = `${schema}.${name}: of the primary key ${hidden.join(", ")} is not captured, so its events are ordered for the table as a whole.`;
+  const message = `${schema}.${name}: of the primary key ${hidden.join(", ")} is excluded or masked, so its events are ordered for the table as a whole.`;
   return [{ message }];
 }
 

@@ -11,7 +11,7 @@ import {
   type TableName,
   tableText,
 } from "./model.ts";
-import { isPlain, missingColumns, rowShape } from "./row-shape.ts";
+import { keepsIdentity, missingColumns, rowShape } from "./row-shape.ts";
 
 const EVERY_TABLE: CaptureEntry = { schema: null, name: "*", operations: [...OPERATIONS], shape: "" };
 
@@ -31,9 +31,10 @@ export function planCapture(spec: CaptureSpec, relations: readonly ObservedRelat
     const entry = entryFor(entries, relation.root ?? relation);
     if (entry === undefined) continue;
     const obstacle = obstacleOf(relation) ?? (entry.name === "*" ? reasonToSkip(relation) : null);
-    if (obstacle === null) tables.push(desiredTable(relation, entry));
-    if (obstacle === null) findings.push(...keyFinding(relation, entry));
-    else if (entry.name === "*") skipped.set(obstacle, (skipped.get(obstacle) ?? 0) + 1);
+    if (obstacle === null) {
+      tables.push(desiredTable(relation, entry));
+      findings.push(...keyFinding(relation, entry));
+    } else if (entry.name === "*") skipped.set(obstacle, (skipped.get(obstacle) ?? 0) + 1);
   }
   return {
     tables,
@@ -84,7 +85,7 @@ function desiredTable({ schema, name, root }: ObservedRelation, entry: TableSpec
 
 /** Without its key the events of a table are in one order, and carry none. */
 function keyFinding({ schema, name, key, root }: ObservedRelation, entry: TableSpec): Finding[] {
-  const hidden = key.filter((column) => !isPlain(entry, column));
+  const hidden = key.filter((column) => !keepsIdentity(entry, column));
   if (hidden.length === 0 || root !== null) return [];
   const message = `${schema}.${name}: of the primary key ${hidden.join(", ")} is excluded or masked, so its events are ordered for the table as a whole.`;
   return [{ message }];

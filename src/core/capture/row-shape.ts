@@ -18,8 +18,8 @@ export function missingColumns(
   return [...named].filter((column) => !present.includes(column));
 }
 
-/** Whether a column is captured with its value. */
-export function isPlain({ columns = {} }: Pick<TableSpec, "columns">, column: string): boolean {
+/** Whether different values of a column are different in events, too. */
+export function keepsIdentity({ columns = {} }: Pick<TableSpec, "columns">, column: string): boolean {
   const { include, exclude = [], mask = [] } = columns;
   return include?.includes(column) !== false && !exclude.includes(column) && !mask.includes(column);
 }

@@ -66,6 +66,7 @@ async function latencyRow(bench: Bench, receiver: BenchReceiver, rate: number): 
   const source = bench.source(receiver.url);
   await bench.client.query("truncate bench restart identity");
   await bench.build(source);
+  await receiver.reset(); // what came before would make the worker look ready
   const child = worker(bench, source);
   await bench.client.query(INSERT);
   await untilCount(receiver, 1);

@@ -103,7 +103,7 @@ async function build(
     refuse(catalog, request, names);
     const plan = planCapture(request.capture, catalog.relations);
     const stale = options.onlyIfCurrent === true && !isCurrent(catalog, request);
-    const diff = stale ? { actions: [], kept: 0 } : diffCapture(desired(request, plan, catalog), catalog);
+    const diff = stale ? { actions: [] } : diffCapture(desired(request, plan, catalog), catalog);
     return { catalog, plan, diff };
   };
   const first = await look();

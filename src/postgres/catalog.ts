@@ -27,7 +27,7 @@ const NOT_INSTALLED = ["42P01", "3F000"];
  * Settings of the session that change how the server writes names and texts, and a search path on which
  * no function or operator of a user is: those must not run with our rights.
  */
-const SETTINGS = `set local search_path = pg_catalog;
+export const CATALOG_SETTINGS = `set local search_path = pg_catalog;
   set local standard_conforming_strings = on;
   set local quote_all_identifiers = off`;
 
@@ -70,7 +70,7 @@ async function read(client: pg.Client, names: CaptureNames, installation: string
       'relations', (${relationsQuery(names)})
     )::text as catalog`;
   try {
-    const results: unknown = await client.query(`begin; ${SETTINGS}; ${query}; commit`);
+    const results: unknown = await client.query(`begin; ${CATALOG_SETTINGS}; ${query}; commit`);
     const answer = (results as pg.QueryResult<{ catalog: string }>[]).find(({ rows }) => rows.length > 0);
     return JSON.parse(answer?.rows[0]?.catalog ?? "null") as ObservedCatalog;
   } catch (error) {

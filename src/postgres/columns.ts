@@ -5,13 +5,12 @@
 import type pg from "pg";
 import type { TableName } from "../core/capture/model.ts";
 import type { ObservedColumns } from "../core/types/model.ts";
+import { CATALOG_SETTINGS } from "./catalog.ts";
 
 export async function readColumns(client: pg.Client, tables: readonly TableName[]): Promise<ObservedColumns> {
   await client.query("begin read only");
   try {
-    await client.query(
-      "set local search_path = pg_catalog; set local standard_conforming_strings = on; set local quote_all_identifiers = off",
-    );
+    await client.query(CATALOG_SETTINGS);
     const wanted = tables.map(({ schema, name }) => ({ schema, name }));
     const { rows } = await client.query<{ columns: string }>(COLUMNS, [JSON.stringify(wanted)]);
     await client.query("commit");

@@ -78,18 +78,15 @@ export interface DesiredCapture {
 export interface CaptureDiff {
   /** In the order they have to run. */
   readonly actions: readonly CaptureAction[];
-  /** Tables that need nothing. */
-  readonly kept: number;
 }
 
 export function diffCapture(desired: DesiredCapture, observed: ObservedCatalog): CaptureDiff {
   const { installation } = observed;
   const applied = new Set(installation?.migrations ?? []);
-  const relations = new Map(observed.relations.map((relation) => [tableText(relation), relation]));
   const wanted = new Map(desired.tables.map((table) => [tableText(table), table]));
-  const tableActions = [...relations.values()].flatMap((relation) => {
-    return setTriggers(relation, wanted.get(tableText(relation)));
-  });
+  const tableActions = observed.relations.flatMap((relation) =>
+    setTriggers(relation, wanted.get(tableText(relation))),
+  );
   const known = installation?.callbacks ?? [];
   const actions: CaptureAction[] = [];
   if (installation === null) actions.push({ kind: "InstallSchema", id: "install", owner: desired.owner });
@@ -119,10 +116,7 @@ export function diffCapture(desired: DesiredCapture, observed: ObservedCatalog):
     const { specHash, version, captureTables, epoch } = desired;
     actions.push({ kind: "RecordBuild", id: "record", specHash, version, captureTables, epoch });
   }
-  return {
-    actions,
-    kept: desired.tables.length - tableActions.filter(({ table }) => wanted.has(tableText(table))).length,
-  };
+  return { actions };
 }
 
 function setTriggers(relation: ObservedRelation, desired: DesiredTable | undefined) {

@@ -1,5 +1,7 @@
-/** `npm run bench [writers|relay]`: prints Markdown tables of medians with their ranges. */
+/** `npm run bench [writers|relay|builds|retained]`: prints Markdown tables of medians with their ranges. */
+import { benchBuilds } from "./builds.ts";
 import { benchRelay } from "./relay.ts";
+import { benchRetained } from "./retained.ts";
 import { machine, startBench } from "./setup.ts";
 import { benchWriters } from "./writers.ts";
 
@@ -9,6 +11,8 @@ try {
   const lines = [await machine(bench.client), ""];
   if (wanted.length === 0 || wanted.includes("writers")) lines.push(...(await benchWriters(bench)), "");
   if (wanted.length === 0 || wanted.includes("relay")) lines.push(...(await benchRelay(bench)), "");
+  if (wanted.length === 0 || wanted.includes("builds")) lines.push(...(await benchBuilds(bench)), "");
+  if (wanted.length === 0 || wanted.includes("retained")) lines.push(...(await benchRetained(bench)), "");
   process.stdout.write(`${lines.join("\n")}\n`);
 } finally {
   await bench.close();

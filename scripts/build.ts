@@ -29,6 +29,8 @@ const { metafile } = await build({
   // Names stay, so that a stack trace from a cluster can be read.
   minifyWhitespace: true,
   minifySyntax: true,
+  // The same code with the WebAssembly in it, instead of in a file beside it.
+  alias: { "@platformatic/wasm-utils": "@platformatic/wasm-utils/bundled" },
   // pg looks for it and does without.
   external: ["pg-native", "pg-cloudflare"],
   // Packages in CommonJS require Node's modules at run time, which an ES module cannot.

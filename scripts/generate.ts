@@ -9,6 +9,7 @@ import { dirname, join } from "node:path";
 import { helmProgram } from "../test/support/cluster/helm.ts";
 import { crdFile, crdTemplate, valuesFile, valuesReference, valuesSchema } from "./generate/chart.ts";
 import { errorReference } from "./generate/errors.ts";
+import { findingReference } from "./generate/findings.ts";
 import { installFile } from "./generate/install.ts";
 import { metricsReference } from "./generate/metrics.ts";
 import { editorSchema, fieldReference } from "./generate/reference.ts";
@@ -26,6 +27,7 @@ const OUTPUTS: Record<string, () => string | Promise<string>> = {
   "docs/reference/pgeventsource.schema.json": editorSchema,
   "docs/reference/chart-values.md": valuesReference,
   "docs/reference/errors.md": errorReference,
+  "docs/reference/findings.md": findingReference,
   "docs/reference/metrics.md": metricsReference,
   "deploy/install.yaml": () => installFile(helmProgram() ?? "helm", join(ROOT, CHART)),
 };

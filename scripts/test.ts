@@ -23,6 +23,8 @@ const TEST_TIMEOUT_MS = 120_000;
 interface Suite {
   readonly needsPostgres: boolean;
   readonly needsControlPlane: boolean;
+  /** Its tests start brokers: their programs are made before, as that takes longer than a test may. */
+  readonly needsBrokers?: boolean;
   /** Files that run at once. */
   readonly concurrency: number;
   /** Pattern of files that it runs once for each supported major of PostgreSQL but the embedded one. */
@@ -33,9 +35,9 @@ const SUITES: Readonly<Record<string, Suite>> = {
   core: { needsPostgres: false, needsControlPlane: false, concurrency: 2 },
   artifacts: { needsPostgres: false, needsControlPlane: true, concurrency: 2 },
   postgres: { needsPostgres: true, needsControlPlane: false, concurrency: 2 },
-  callbacks: { needsPostgres: true, needsControlPlane: false, concurrency: 2 },
+  callbacks: { needsPostgres: true, needsControlPlane: false, needsBrokers: true, concurrency: 2 },
   kubernetes: { needsPostgres: true, needsControlPlane: true, concurrency: 1 },
-  e2e: { needsPostgres: true, needsControlPlane: true, concurrency: 1 },
+  e2e: { needsPostgres: true, needsControlPlane: true, needsBrokers: true, concurrency: 1 },
   versions: {
     needsPostgres: false,
     needsControlPlane: false,
@@ -119,6 +121,14 @@ async function startServers(suites: readonly string[]): Promise<void> {
   if (needs.some((suite) => suite?.needsControlPlane) && !process.env.PG_EVENTS_TEST_CONTROL_PLANE) {
     await startControlPlane();
   }
+  if (needs.some((suite) => suite?.needsBrokers) && !interrupted.signal.aborted) await prepareBrokers();
+}
+
+/** Without them the tests that need them skip themselves, except in CI. */
+async function prepareBrokers(): Promise<void> {
+  const { natsMissing } = await import("../test/support/brokers/nats-server.ts");
+  const { kafkaMissing } = await import("../test/support/brokers/kafka-server.ts");
+  for (const reason of await Promise.all([natsMissing(), kafkaMissing()])) if (reason) console.error(reason);
 }
 
 interface ControlPlane {

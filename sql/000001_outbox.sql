@@ -8,6 +8,7 @@ create sequence @schema@.outbox_id as bigint cache 1;
 -- Number of the segment that writers append to. A sequence, because reading one is not bound to a
 -- snapshot: an old transaction, too, appends to the segment of now.
 create sequence @schema@.outbox_segment as integer minvalue 0 maxvalue 3 start 0;
+select setval('@schema@.outbox_segment', 0); -- pg_sequence_last_value knows of no value before
 
 create table @schema@.outbox (
   id bigint not null default nextval('@schema@.outbox_id'),
@@ -17,22 +18,31 @@ create table @schema@.outbox (
   operation "char" not null,
   schema_name text not null,
   table_name text not null,
-  key text,
-  old_key text,
+  -- The same for all rows of a table: its key columns and the version of its columns, as JSON.
+  about text,
   old text,
   new text,
-  context text not null
+  -- Who wrote; null where it is not known.
+  role text default session_user,
+  application text default current_setting('application_name'),
+  -- What else there is to tell of the circumstances, as JSON.
+  context text
 ) partition by list (segment);
 
--- Segments are emptied by TRUNCATE, so vacuum has nothing to collect.
-create table @schema@.outbox_0 partition of @schema@.outbox for values in (0) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-create table @schema@.outbox_1 partition of @schema@.outbox for values in (1) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-create table @schema@.outbox_2 partition of @schema@.outbox for values in (2) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-create table @schema@.outbox_3 partition of @schema@.outbox for values in (3) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+-- Writers append to a segment by its own name, which is cheaper than by way of the outbox. Segments are emptied
+-- by TRUNCATE, so vacuum has nothing to collect.
+create table @schema@.outbox_0 partition of @schema@.outbox (segment default 0) for values in (0) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+create table @schema@.outbox_1 partition of @schema@.outbox (segment default 1) for values in (1) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+create table @schema@.outbox_2 partition of @schema@.outbox (segment default 2) for values in (2) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+create table @schema@.outbox_3 partition of @schema@.outbox (segment default 3) for values in (3) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 
 -- xid finds what is new since a snapshot; id (a few pages in all) cuts a large backlog into slices.
 create index outbox_xid_index on @schema@.outbox (xid);
 create index outbox_id_index on @schema@.outbox using brin (id) with (pages_per_range = 32);
+
+-- Counts changes that could not be captured (onError: Skip).
+create sequence @schema@.skipped_changes as bigint minvalue 0 start 0;
+select setval('@schema@.skipped_changes', 0);
 
 -- When each segment was opened and closed for writers; the worker's pruner keeps it.
 create table @schema@.segment (
@@ -81,6 +91,7 @@ create table @schema@.dead_letter (
   old text,
   new text,
   context text not null,
+  schema_version text,
   attempts integer not null,
   error text not null,
   failed_at timestamptz not null default now(),

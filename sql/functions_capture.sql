@@ -1,29 +1,20 @@
 -- The trigger functions that capture changes. A build replaces them whenever this file or the functions
--- in the database differ. `@schema@` stands for the quoted schema name, `@channel@` for the literal of
--- the wake-up channel, `@lock@` for the two integers of the wake-up lock and `@context@` for the context of
--- a change as JSON.
+-- in the database differ. `@schema@` stands for the quoted schema name, `@lock@` for the two integers of the
+-- wake-up lock and `@context@` for what the spec keeps of the circumstances of a change, as JSON or null. What is
+-- between `@each_segment@` and
+-- `@end@` stands there once for each segment, `@segment@` being its number; between `@each_variant@` and
+-- `@end_variant@` once without and once with settings that are fixed.
 
--- The key of a row as JSON array text; null when the table has no key, or a key column was renamed
--- or dropped after the build: a write must not fail for that.
-create or replace function @schema@.key_of(image json, columns text[]) returns text
-  language sql immutable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$
-  select case when count(*) > 0 and count(*) = count(image -> name)
-    then '[' || string_agg((image -> name)::text, ',' order by position) || ']' end
-  from unnest(columns) with ordinality as key_column (name, position)
-$$;
-
--- What of a row is captured: rule has include or exclude, mask and hash, each a list of columns. strict: a
--- column that is named and missing, because it was renamed say, leaves nothing of the row, so that no value
--- gets out under another name.
-create or replace function @schema@.shape_row(image json, rule jsonb) returns json
+-- What of a row is captured: rule has include or exclude, mask and hash, each a list of columns, and payload.
+-- strict: a column that is named and missing, because it was renamed say, leaves nothing of the row, so that no
+-- value gets out under another name.
+create or replace function @schema@.shape_row(image json, rule jsonb, key jsonb) returns json
   language sql stable
   set search_path = pg_catalog, pg_temp
 as $$
   select case when rule ? 'strict' and exists (
-      select from jsonb_each(rule - 'strict') as list (kind, names)
-      cross join jsonb_array_elements_text(names) as name
+      select from jsonb_each(rule) as list (kind, names)
+      cross join jsonb_array_elements_text(case when kind in ('include', 'exclude', 'mask', 'hash') then names else '[]' end) as name
       where image -> name is null)
     then '{}'
     else coalesce((
@@ -36,121 +27,219 @@ as $$
       from json_each(image) with ordinality as field (name, value, position)
       cross join (select hash_salt from @schema@.installation) as installation
       where case when rule ? 'include' then rule -> 'include' ? name else coalesce(not rule -> 'exclude' ? name, true) end
+        and (rule ->> 'payload' is distinct from 'Key' or key ? name)
     ), '{}') end
 $$;
 
--- One function an operation, shared by all tables; a trigger passes the shape of its rows, empty for whole
--- ones, and the names of its key columns.
--- Statement-level with transition tables: one call for any number of rows. row_to_json follows
--- columns that come and go without a new build. `offset 0` keeps the planner from evaluating the row
--- image twice; `n.*`, not `n`, because a column may be called n.
+-- Payload Changes: the columns of one image that differ from the other, and the key.
+create or replace function @schema@.changed_part(image json, other json, key jsonb) returns json
+  language sql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(json_object_agg(name, value order by position), '{}')
+  from json_each(image) with ordinality as field (name, value, position)
+  where key ? name or value::text is distinct from (other -> name)::text
+$$;
+
+-- Whether an update changed a value of one of the columns. One that is missing, because it was renamed say,
+-- counts as changed.
+create or replace function @schema@.changes_any(old_image json, new_image json, columns jsonb) returns boolean
+  language sql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from jsonb_array_elements_text(columns) as name
+    where new_image -> name is null or (old_image -> name)::text is distinct from (new_image -> name)::text)
+$$;
+
+-- A condition of the spec is evaluated with the rights of whoever writes, so it may only use functions and
+-- operators that PostgreSQL brings along and that change nothing. Those of types are found here as well.
+create or replace function @schema@.check_condition(table_id regclass, trigger_name name) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  refused text;
+begin
+  select string_agg(distinct used.oid::regprocedure::text, ', ') into refused
+  from pg_trigger
+  cross join regexp_matches(tgqual::text, ':(?:op)?funcid (\d+)', 'g') as found
+  join pg_proc as used on used.oid = found[1]::oid
+  where tgrelid = table_id and tgname = trigger_name
+    and (used.provolatile = 'v' or used.pronamespace <> 'pg_catalog'::regnamespace or used.proname ~ '_to_xml');
+  if refused is not null then
+    raise exception using errcode = 'invalid_object_definition',
+      message = format('its condition uses %s, and may use only functions of PostgreSQL itself that are immutable or stable', refused);
+  end if;
+end
+$$;
+
+-- A change that could not be captured, where the spec lets writes go on then (onError: Skip). A sequence,
+-- because the count must not depend on what becomes of the transaction.
+create or replace function @schema@.skip_change(of_table text, because text, state text) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform nextval('@schema@.skipped_changes');
+  raise warning 'pg-events: a change of % is not captured: % (SQLSTATE %)', of_table, because, state;
+end
+$$;
+
+-- Only while the worker sleeps. A transaction that sent NOTIFY cannot be prepared, so where transactions may be
+-- prepared the worker looks by itself.
+create or replace function @schema@.notify_worker() returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if current_setting('max_prepared_transactions') = '0' then
+    perform pg_notify(@channel@, '');
+  end if;
+end
+$$;
+
+-- One function an operation, shared by all tables, and one that also fixes the settings of the writer that the
+-- text of some types depends on. A trigger passes what goes with each event of its table.
+-- Statement-level with transition tables: one call for any number of rows. row_to_json follows columns that
+-- come and go without a new build; `n.*`, not `n`, because a column may be called n.
+--
+-- Every microsecond here is paid by a writer: the segment is looked up by a plain function, written to by its own
+-- name, and the key is taken from the image when the event is read. ADR 3 has the figures.
 --
 -- Each ends by waking a sleeping worker. A worker that sleeps holds the lock exclusively; while it
 -- is awake the shared lock is granted and nothing is sent, so that the lock which NOTIFY takes at
 -- commit is not touched under load.
-create or replace function @schema@.capture_insert() returns trigger
+@each_variant@
+create or replace function @schema@.capture_insert@variant@() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
+  set timezone = 'UTC' @more_settings@
 as $$
-declare
-  current_segment smallint := (select last_value from @schema@.outbox_segment);
-  transaction_context text := @context@;
+#variable_conflict use_variable
 begin
-  insert into @schema@.outbox (segment, operation, schema_name, table_name, key, new, context)
-  select current_segment, 'I', tg_table_schema, tg_table_name,
-    case tg_nargs when 2 then '[' || (new_row.image -> tg_argv[1]) || ']'
-      else @schema@.key_of(new_row.image, tg_argv[1:]) end,
-    new_row.image, transaction_context
-  from (select case tg_argv[0] when '' then row_to_json(n.*) else @schema@.shape_row(row_to_json(n.*), tg_argv[0]::jsonb) end as image from pgevents_new as n offset 0) as new_row;
+  case pg_sequence_last_value(@segment_sequence@)
+  @each_segment@ when @segment@ then
+    insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, new, context)
+    select 'I', tg_table_schema, tg_table_name, tg_argv[0], row_to_json(n.*), @context@
+    from pgevents_new as n;
+  @end@
+  else return null; -- capture is paused
+  end case;
   if found and not pg_try_advisory_xact_lock_shared(@lock@) then
-    perform pg_notify(@channel@, '');
+    perform @schema@.notify_worker();
   end if;
   return null;
+@on_error@
 end
 $$;
+@end_variant@
 
--- Pairs old and new rows by their position in the transition tables, which PostgreSQL fills side by
--- side. Nested loops are off because a plan cached for one row would be quadratic for many.
-create or replace function @schema@.capture_update() returns trigger
+-- Most updates are of one row. Of more, old and new rows are paired by their position in the transition tables,
+-- which PostgreSQL fills side by side; a full join, because a plan with a nested loop, made for few rows and
+-- kept, would be quadratic for many.
+@each_variant@
+create or replace function @schema@.capture_update@variant@() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
-  set enable_nestloop = off
+  set timezone = 'UTC' @more_settings@
 as $$
-declare
-  current_segment smallint := (select last_value from @schema@.outbox_segment);
-  transaction_context text := @context@;
+#variable_conflict use_variable
 begin
-  insert into @schema@.outbox (segment, operation, schema_name, table_name, key, old_key, old, new, context)
-  select current_segment, 'U', tg_table_schema, tg_table_name,
-    pair.new_key, nullif(pair.old_key, pair.new_key), pair.old_image, pair.new_image, transaction_context
-  from (
-    select
-      old_row.image as old_image, new_row.image as new_image,
-      case tg_nargs when 2 then '[' || (old_row.image -> tg_argv[1]) || ']'
-        else @schema@.key_of(old_row.image, tg_argv[1:]) end as old_key,
-      case tg_nargs when 2 then '[' || (new_row.image -> tg_argv[1]) || ']'
-        else @schema@.key_of(new_row.image, tg_argv[1:]) end as new_key
-    from (select row_number() over () as position, case tg_argv[0] when '' then row_to_json(o.*) else @schema@.shape_row(row_to_json(o.*), tg_argv[0]::jsonb) end as image from pgevents_old as o) as old_row
-    join (select row_number() over () as position, case tg_argv[0] when '' then row_to_json(n.*) else @schema@.shape_row(row_to_json(n.*), tg_argv[0]::jsonb) end as image from pgevents_new as n) as new_row
-      using (position)
-    order by position
-    offset 0
-  ) as pair;
+  case pg_sequence_last_value(@segment_sequence@)
+  @each_segment@ when @segment@ then
+    insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, old, new, context)
+    select 'U', tg_table_schema, tg_table_name, tg_argv[0], old_row.image, new_row.image, @context@
+    from (select row_to_json(o.*) as image from pgevents_old as o limit 1) as old_row
+    cross join (select row_to_json(n.*) as image from pgevents_new as n limit 1) as new_row
+    where not exists (select from pgevents_new offset 1);
+    if not found then
+      insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, old, new, context)
+      select 'U', tg_table_schema, tg_table_name, tg_argv[0], row_to_json(old_row.image), row_to_json(new_row.image), @context@
+      from (select row_number() over () as position, coalesce(o.*) as image from pgevents_old as o) as old_row
+      full join (select row_number() over () as position, coalesce(n.*) as image from pgevents_new as n) as new_row using (position);
+    end if;
+  @end@
+  else return null; -- capture is paused
+  end case;
   if found and not pg_try_advisory_xact_lock_shared(@lock@) then
-    perform pg_notify(@channel@, '');
+    perform @schema@.notify_worker();
   end if;
   return null;
+@on_error@
 end
 $$;
+@end_variant@
 
-create or replace function @schema@.capture_delete() returns trigger
+@each_variant@
+create or replace function @schema@.capture_delete@variant@() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
+  set timezone = 'UTC' @more_settings@
 as $$
-declare
-  current_segment smallint := (select last_value from @schema@.outbox_segment);
-  transaction_context text := @context@;
+#variable_conflict use_variable
 begin
-  insert into @schema@.outbox (segment, operation, schema_name, table_name, key, old, context)
-  select current_segment, 'D', tg_table_schema, tg_table_name,
-    case tg_nargs when 2 then '[' || (old_row.image -> tg_argv[1]) || ']'
-      else @schema@.key_of(old_row.image, tg_argv[1:]) end,
-    old_row.image, transaction_context
-  from (select case tg_argv[0] when '' then row_to_json(o.*) else @schema@.shape_row(row_to_json(o.*), tg_argv[0]::jsonb) end as image from pgevents_old as o offset 0) as old_row;
+  case pg_sequence_last_value(@segment_sequence@)
+  @each_segment@ when @segment@ then
+    insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, old, context)
+    select 'D', tg_table_schema, tg_table_name, tg_argv[0], row_to_json(o.*), @context@
+    from pgevents_old as o;
+  @end@
+  else return null; -- capture is paused
+  end case;
   if found and not pg_try_advisory_xact_lock_shared(@lock@) then
-    perform pg_notify(@channel@, '');
+    perform @schema@.notify_worker();
   end if;
   return null;
+@on_error@
 end
 $$;
+@end_variant@
 
--- Row by row, for partitioned tables and inheritance trees. Arguments: schema and name of the table as it
--- is captured, then as above. The context says which partition the row is in, where that is another.
+-- Row by row. Arguments: what goes with each event, schema and name of the table as it is captured, and the rule,
+-- empty for whole rows. The context says which partition the row is in, where that is another.
 create or replace function @schema@.capture_row() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
+  set timezone = 'UTC' @fixed_settings@
 as $$
+#variable_conflict use_variable
 declare
-  shape text := tg_argv[2];
-  key_columns text[] := tg_argv[3:];
-  old_image json := case when tg_op <> 'INSERT' then case shape when '' then row_to_json(old) else @schema@.shape_row(row_to_json(old), shape::jsonb) end end;
-  new_image json := case when tg_op <> 'DELETE' then case shape when '' then row_to_json(new) else @schema@.shape_row(row_to_json(new), shape::jsonb) end end;
-  old_key text := case tg_nargs when 4 then '[' || (old_image -> tg_argv[3]) || ']'
-    else @schema@.key_of(old_image, key_columns) end;
-  new_key text := case tg_nargs when 4 then '[' || (new_image -> tg_argv[3]) || ']'
-    else @schema@.key_of(new_image, key_columns) end;
+  old_image json;
+  new_image json;
+  rule jsonb;
+  key jsonb;
+  other json;
 begin
-  insert into @schema@.outbox (segment, operation, schema_name, table_name, key, old_key, old, new, context)
-  select last_value, left(tg_op, 1)::"char", tg_argv[0], tg_argv[1],
-    case when tg_op = 'DELETE' then old_key else new_key end,
-    case when tg_op = 'UPDATE' then nullif(old_key, new_key) end,
-    old_image, new_image,
-    case when tg_table_name = tg_argv[1] and tg_table_schema = tg_argv[0] then @context@ else @partition_context@ end
-  from @schema@.outbox_segment;
+  if tg_op <> 'INSERT' then old_image := row_to_json(old); end if;
+  if tg_op <> 'DELETE' then new_image := row_to_json(new); end if;
+  if tg_argv[3] <> '' then
+    rule := tg_argv[3];
+    key := tg_argv[0]::jsonb -> 'key';
+    if tg_op = 'UPDATE' and rule ? 'updateColumns' and not @schema@.changes_any(old_image, new_image, rule -> 'updateColumns') then
+      return null;
+    end if;
+    if tg_op <> 'INSERT' then old_image := @schema@.shape_row(old_image, rule, key); end if;
+    if tg_op <> 'DELETE' then new_image := @schema@.shape_row(new_image, rule, key); end if;
+    if tg_op = 'UPDATE' and rule ->> 'payload' = 'Changes' then
+      other := old_image;
+      old_image := @schema@.changed_part(old_image, new_image, key);
+      new_image := @schema@.changed_part(new_image, other, key);
+    end if;
+  end if;
+  case pg_sequence_last_value(@segment_sequence@)
+  @each_segment@ when @segment@ then
+    insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, old, new, context)
+    values (left(tg_op, 1)::"char", tg_argv[1], tg_argv[2], tg_argv[0], old_image, new_image,
+      case when tg_table_name = tg_argv[2] and tg_table_schema = tg_argv[1] then @context@ else @partition_context@ end);
+  @end@
+  else return null; -- capture is paused
+  end case;
   if not pg_try_advisory_xact_lock_shared(@lock@) then
-    perform pg_notify(@channel@, '');
+    perform @schema@.notify_worker();
   end if;
   return null;
+@on_error@
 end
 $$;
 
@@ -162,10 +251,12 @@ as $$
 begin
   insert into @schema@.outbox (segment, operation, schema_name, table_name, context)
   select last_value, 'T', tg_table_schema, tg_table_name, case tg_nargs when 0 then @context@ else @root_context@ end
-  from @schema@.outbox_segment;
-  if not pg_try_advisory_xact_lock_shared(@lock@) then
-    perform pg_notify(@channel@, '');
+  from @schema@.outbox_segment
+  where last_value >= 0; -- not while capture is paused
+  if found and not pg_try_advisory_xact_lock_shared(@lock@) then
+    perform @schema@.notify_worker();
   end if;
   return null;
+@on_error@
 end
 $$;

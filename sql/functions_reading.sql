@@ -2,13 +2,45 @@
 -- needs through every kind of connection pooler: the outbox has no statistics (it is never analyzed),
 -- and a plan that reads a whole segment for a few new rows must not happen.
 
+-- The key of a row as JSON array text; null when the table has no key, or a key column was renamed or dropped
+-- after the build: a write must not fail for that.
+create or replace function @schema@.event_key(about text, image text) returns text
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select case json_array_length(about::json -> 'key')
+    when 0 then null
+    when 1 then '[' || (image::json -> (about::json #>> '{key,0}'))::text || ']'
+    else (
+      select case when count(*) = count(image::json -> name) then '[' || string_agg((image::json -> name)::text, ',' order by position) || ']' end
+      from json_array_elements_text(about::json -> 'key') with ordinality as key_column (name, position)) end
+$$;
+
+-- The circumstances of a change as JSON.
+create or replace function @schema@.event_context(role text, application text, context text) returns text
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select case when role is null then '{}'
+    else concat('{"session_user" : ', to_json(role), ', "application_name" : ', to_json(application),
+      case when context is null then '}' else ', ' || substr(context, 2) end) end
+$$;
+
+-- The outbox as events: for people, and where speed does not matter.
+create or replace view @schema@.change_event as
+select id, xid, at, segment, operation, schema_name, table_name,
+  @schema@.event_key(about, coalesce(new, old)) as key,
+  case operation when 'U' then nullif(@schema@.event_key(about, old), @schema@.event_key(about, new)) end as old_key,
+  old, new, @schema@.event_context(role, application, context) as context
+from @schema@.outbox;
+
 -- What became visible since the snapshot `seen`, lowest ids first, with the snapshot of this read in
 -- every row. One row of nulls beside the snapshot when there is nothing. A single statement, so that
 -- rows and snapshot belong together. Row images over deferred_bytes are left out.
 create or replace function @schema@.read_fresh(seen pg_snapshot, row_limit integer, deferred_bytes integer)
   returns table (
     snapshot text, id bigint, xid xid8, at json, operation "char", schema_name text, table_name text,
-    key text, old_key text, old text, new text, context text, bytes integer)
+    key text, old_key text, old text, new text, context text, bytes integer, about text)
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
@@ -22,10 +54,12 @@ declare
 begin
   return query
     select this.snapshot, fresh.id, fresh.xid, to_json(fresh.at at time zone 'UTC'), fresh.operation,
-      fresh.schema_name, fresh.table_name, fresh.key, fresh.old_key,
+      fresh.schema_name, fresh.table_name, 
+      @schema@.event_key(fresh.about, coalesce(fresh.new, fresh.old)),
+      case fresh.operation when 'U' then nullif(@schema@.event_key(fresh.about, fresh.old), @schema@.event_key(fresh.about, fresh.new)) end,
       case when fresh.bytes <= deferred_bytes then fresh.old end,
       case when fresh.bytes <= deferred_bytes then fresh.new end,
-      fresh.context, fresh.bytes
+      @schema@.event_context(fresh.role, fresh.application, fresh.context), fresh.bytes, fresh.about
     from (select pg_current_snapshot()::text as snapshot) as this
     left join (
       select *, coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0) as bytes
@@ -47,7 +81,7 @@ create or replace function @schema@.read_slice(
     seen pg_snapshot, ahead pg_snapshot, after bigint, last bigint, deferred_bytes integer)
   returns table (
     snapshot text, id bigint, xid xid8, at json, operation "char", schema_name text, table_name text,
-    key text, old_key text, old text, new text, context text, bytes integer)
+    key text, old_key text, old text, new text, context text, bytes integer, about text)
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
@@ -58,10 +92,12 @@ as $$
 begin
   return query
     select null::text, slice.id, slice.xid, to_json(slice.at at time zone 'UTC'), slice.operation,
-      slice.schema_name, slice.table_name, slice.key, slice.old_key,
+      slice.schema_name, slice.table_name, 
+      @schema@.event_key(slice.about, coalesce(slice.new, slice.old)),
+      case slice.operation when 'U' then nullif(@schema@.event_key(slice.about, slice.old), @schema@.event_key(slice.about, slice.new)) end,
       case when slice.bytes <= deferred_bytes then slice.old end,
       case when slice.bytes <= deferred_bytes then slice.new end,
-      slice.context, slice.bytes
+      @schema@.event_context(slice.role, slice.application, slice.context), slice.bytes, slice.about
     from (
       select *, coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0) as bytes
       from @schema@.outbox
@@ -73,62 +109,16 @@ begin
 end
 $$;
 
--- How much a callback has before it: counted exactly up to count_limit.
-create or replace function @schema@.pending_events(callback_name text, count_limit integer)
-  returns table (counted bigint, first_id bigint, oldest timestamptz)
-  language plpgsql
+-- Brings the block ranges of the id index up to date, without which a slice would read whole segments.
+-- Only the owner of an index may, and a worker may be another role.
+create or replace function @schema@.prepare_slices() returns void
+  language sql security definer
   set search_path = pg_catalog, pg_temp
-  set enable_seqscan = off
-  set max_parallel_workers_per_gather = 0
-  set plan_cache_mode = force_generic_plan
 as $$
-#variable_conflict use_column
-declare
-  callback @schema@.callback;
-  first_new xid8;
-  running xid8[];
-begin
-  select * into callback from @schema@.callback where name = callback_name;
-  first_new := pg_snapshot_xmax(callback.seen);
-  running := array(select pg_snapshot_xip(callback.seen));
-  return query
-    select count(*), min(id), min(at)
-    from (
-      select id, at
-      from (
-        select id, xid, at from @schema@.outbox where xid >= first_new
-        union all
-        select id, xid, at from @schema@.outbox where xid = any (running)
-      ) as fresh
-      where callback.ahead is null or id > callback.ahead_id or not pg_visible_in_snapshot(xid, callback.ahead)
-      limit count_limit
-    ) as unread;
-end
-$$;
-
--- Whether some callback has not got every row of a segment.
-create or replace function @schema@.segment_is_needed(segment_number smallint)
-  returns boolean
-  language plpgsql
-  set search_path = pg_catalog, pg_temp
-  set enable_seqscan = off
-  set max_parallel_workers_per_gather = 0
-  set plan_cache_mode = force_custom_plan
-as $$
-declare
-  callback @schema@.callback;
-begin
-  for callback in select * from @schema@.callback loop
-    if exists (
-      select from @schema@.outbox
-      where segment = segment_number
-        and xid >= pg_snapshot_xmin(callback.seen)
-        and not pg_visible_in_snapshot(xid, callback.seen)
-        and (callback.ahead is null or id > callback.ahead_id or not pg_visible_in_snapshot(xid, callback.ahead))
-    ) then
-      return true;
-    end if;
-  end loop;
-  return false;
-end
+  select brin_summarize_new_values(indexrelid)
+  from pg_index
+  join pg_inherits on inhrelid = indrelid
+  join pg_class on pg_class.oid = indexrelid
+  where inhparent = '@schema@.outbox'::regclass
+    and relam = (select oid from pg_am where amname = 'brin')
 $$;

@@ -3,14 +3,15 @@
 -- functions pg_event_trigger_ddl_commands and pg_event_trigger_dropped_objects. What the placeholders
 -- stand for: src/core/capture/placeholders.ts.
 
-create or replace function @schema@.tell_schema_change(of_schema text, of_table text, change json, context json)
+create or replace function @schema@.tell_schema_change(of_schema text, of_table text, change json, role text, context json)
   returns void
   language sql
   set search_path = pg_catalog, pg_temp
 as $$
-  insert into @schema@.outbox (segment, operation, schema_name, table_name, new, context)
-  select last_value, 'S', coalesce(of_schema, ''), coalesce(of_table, ''), change, context
+  insert into @schema@.outbox (segment, operation, schema_name, table_name, new, role, context)
+  select last_value, 'S', coalesce(of_schema, ''), coalesce(of_table, ''), change, role, context
   from @schema@.outbox_segment
+  where last_value >= 0 -- not while capture is paused
 $$;
 
 create or replace function @schema@.wake_worker() returns void
@@ -19,7 +20,7 @@ create or replace function @schema@.wake_worker() returns void
 as $$
 begin
   if not pg_try_advisory_xact_lock_shared(@lock@) then
-    perform pg_notify(@channel@, '');
+    perform @schema@.notify_worker();
   end if;
 end
 $$;
@@ -47,14 +48,22 @@ create or replace function @schema@.capture_table(table_id oid) returns void
   set quote_all_identifiers = off
 as $$
 declare
-  definition text;
+  wanted record;
   brought name;
 begin
   for brought in select * from @schema@.brought_triggers(table_id) loop
     execute format('drop trigger %I on %s', brought, table_id::regclass);
   end loop;
-  for definition in
-    select @trigger_definition@
+  for wanted in
+    select shape.trigger_name, table_id::regclass as on_table, condition, always, @trigger_head@ as head,
+      format('EXECUTE FUNCTION %I.%s(', @schema_name@,
+        case when shape.verb = 'truncate' then 'capture_truncate' when shape.by_row then 'capture_row'
+          else 'capture_' || shape.verb || case when @settings_matter@ then '_fixed' else '' end end) || coalesce((
+        select string_agg('''' || replace(argument, '''', '''''') || '''', ', ' order by position)
+        from unnest(case
+          when shape.verb = 'truncate' then case level when 'Partition' then array[root_schema, root_name] else array[]::text[] end
+          when shape.by_row then array[about, root_schema, root_name, rule]
+          else array[about] end) with ordinality as passed (argument, position)), '') || ')' as call
     from pg_class
     join pg_namespace on pg_namespace.oid = relnamespace
     cross join lateral (
@@ -63,7 +72,8 @@ begin
     ) as extension
     cross join lateral (@captured_as@) as captured_as
     cross join lateral (
-      select entry
+      select entry, entry ->> 'rule' as rule, coalesce((entry -> 'replicated')::boolean, false) as always,
+        case when (entry -> 'byRow')::boolean and @level@ = 'Statement' then 'Row' else @level@ end as level
       from @schema@.installation
       cross join jsonb_array_elements(capture_tables) as entry
       where coalesce(entry ->> 'schema', root_schema) = root_schema
@@ -72,18 +82,34 @@ begin
       order by entry ->> 'name' = root_name desc
       limit 1
     ) as chosen
-    cross join lateral (select entry ->> 'shape' as shape) as captured_row
-    cross join lateral (@key_columns@) as key_columns
+    cross join lateral (@key_columns@) as primary_key
+    cross join lateral (
+      select '{"key":' || coalesce((
+          select '[' || string_agg(to_json(name)::text, ',' order by position) || ']'
+          from jsonb_array_elements_text(entry -> 'key') with ordinality as key_column (name, position)), key_json)
+        || ',"version":"' || left(md5((@columns_digest@) || rule), 12) || '"}' as about
+    ) as described
     join @trigger_shapes@
-      on shape.level = @level@ and entry -> 'operations' ? initcap(shape.verb)
+      on entry -> 'operations' ? initcap(shape.verb)
+        and case level when 'Partition' then shape.verb = 'truncate' when 'Row' then shape.by_row or shape.verb = 'truncate' else not shape.by_row end
+    cross join lateral (select entry -> 'when' ->> initcap(shape.verb) as condition) as conditional
     where pg_class.oid = table_id and relkind in ('r', 'p') and relpersistence <> 't'
       and @user_schema@
   loop
     if not exists (
       select from pg_trigger
-      where tgrelid = table_id and tgenabled in ('O', 'A') and pg_get_triggerdef(oid) = definition
+      cross join lateral (select pg_get_triggerdef(pg_trigger.oid) as definition) as printed
+      where tgrelid = table_id and tgenabled = case when wanted.always then 'A' else 'O' end
+        and case when wanted.condition is null then definition = wanted.head || wanted.call
+          else starts_with(definition, wanted.head || 'WHEN (') and right(definition, length(wanted.call) + 2) = ') ' || wanted.call end
     ) then
-      execute overlay(definition placing 'CREATE OR REPLACE' from 1 for 6);
+      execute overlay(wanted.head || case when wanted.condition is null then '' else format(e'WHEN (%s\n) ', wanted.condition) end || wanted.call placing 'CREATE OR REPLACE' from 1 for 6);
+      if wanted.condition is not null then
+        perform @schema@.check_condition(wanted.on_table, wanted.trigger_name);
+      end if;
+      if wanted.always then
+        execute format('alter table %s enable always trigger %I', wanted.on_table, wanted.trigger_name);
+      end if;
     end if;
   end loop;
 end
@@ -112,7 +138,7 @@ begin
       json_build_object('classid', command.classid, 'objid', command.objid, 'objsubid', command.objsubid,
         'command_tag', command.command_tag, 'object_type', command.object_type, 'schema_name', command.schema_name,
         'object_identity', command.object_identity, 'in_extension', command.in_extension),
-      @context@);
+      session_user, @context@);
     if command.classid = 'pg_class'::regclass then
       perform @schema@.capture_table(command.objid);
       -- A command that attaches a partition speaks of the root only.
@@ -145,7 +171,7 @@ begin
         'original', dropped.original, 'normal', dropped.normal, 'is_temporary', dropped.is_temporary,
         'object_type', dropped.object_type, 'schema_name', dropped.schema_name, 'object_name', dropped.object_name,
         'object_identity', dropped.object_identity),
-      @context@);
+      session_user, @context@);
   end loop;
   perform @schema@.wake_worker();
 exception when others then
@@ -185,7 +211,7 @@ begin
           'original', true, 'normal', false, 'is_temporary', false, 'object_type', 'table',
           'schema_name', change.old_schema, 'object_name', change.old_table,
           'object_identity', format('%I.%I', change.old_schema, change.old_table)),
-        '{}');
+        null, null);
       continue;
     end if;
     insert into @schema@.known_table (id, schema_name, table_name, shape)
@@ -205,7 +231,7 @@ begin
           'original', true, 'normal', false, 'is_temporary', false, 'object_type', 'table column',
           'schema_name', change.schema_name, 'object_name', null,
           'object_identity', format('%I.%I.%I', change.schema_name, change.table_name, dropped_column.name)),
-        '{}');
+        null, null);
     end loop;
     perform @schema@.tell_schema_change(change.schema_name, change.table_name,
       json_build_object('classid', 'pg_class'::regclass::oid, 'objid', change.id, 'objsubid', 0,
@@ -213,7 +239,7 @@ begin
         'object_type', 'table', 'schema_name', change.schema_name,
         'object_identity', format('%I.%I', change.schema_name, change.table_name),
         'in_extension', change.in_extension),
-      '{}');
+      null, null);
   end loop;
   perform @schema@.wake_worker();
 end

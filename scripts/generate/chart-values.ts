@@ -51,6 +51,10 @@ export const chartValues = z.strictObject({
     description:
       "Namespaces the operator works in, with a Role in each and no ClusterRole. Empty: all of them.",
   }),
+  watchLabelSelector: text(
+    "",
+    "Only PgEventSources with these labels, such as team=data, so that two operators can share namespaces. Empty: all.",
+  ),
   logLevel: z
     .enum(["Error", "Warn", "Info", "Debug"])
     .default("Info")

@@ -13,26 +13,34 @@ import { outcomeOfFailure, outcomeOfStatus } from "../core/delivery/http-outcome
 import type { AttemptOutcome } from "../core/delivery/transport.ts";
 import { PgEventsError } from "../core/errors.ts";
 import { AddressDenied } from "./address-check.ts";
+import type { AttemptsUnderWay, UnderWay } from "./attempts-under-way.ts";
 import { ABORTED } from "./refusal.ts";
 
 /** Bytes of an answer's body that are read before its connection is given up. */
 const MAX_ANSWER_BYTES = 65_536;
 
-export class HttpAttempt implements Dispatcher.DispatchHandler {
+export class HttpAttempt implements Dispatcher.DispatchHandler, UnderWay {
+  readonly signal: AbortSignal;
+  readonly deadlineMs: number;
   readonly #settle: (outcome: AttemptOutcome) => void;
-  readonly #signal: AbortSignal;
-  readonly #timer: NodeJS.Timeout;
+  readonly #underWay: AttemptsUnderWay;
   #controller: Dispatcher.DispatchController | null = null;
   /** By the status, while the body is still coming. */
   #outcome: AttemptOutcome | null = null;
   #bytes = 0;
   #settled = false;
 
-  constructor(signal: AbortSignal, timeoutMs: number, settle: (outcome: AttemptOutcome) => void) {
+  constructor(
+    underWay: AttemptsUnderWay,
+    signal: AbortSignal,
+    timeoutMs: number,
+    settle: (outcome: AttemptOutcome) => void,
+  ) {
+    this.signal = signal;
+    this.deadlineMs = performance.now() + timeoutMs;
     this.#settle = settle;
-    this.#signal = signal;
-    this.#timer = setTimeout(this.#timeUp, timeoutMs);
-    signal.addEventListener("abort", this.#abort);
+    this.#underWay = underWay;
+    underWay.add(this);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -65,13 +73,15 @@ export class HttpAttempt implements Dispatcher.DispatchHandler {
     );
   }
 
-  readonly #abort = (): void => this.#giveUp(ABORTED);
+  abort(): void {
+    this.#giveUp(ABORTED);
+  }
 
-  readonly #timeUp = (): void => {
+  timeUp(): void {
     this.#giveUp(
       outcomeOfFailure(this.#controller === null ? "UND_ERR_CONNECT_TIMEOUT" : "UND_ERR_HEADERS_TIMEOUT"),
     );
-  };
+  }
 
   #giveUp(outcome: AttemptOutcome): void {
     this.#finish(outcome);
@@ -81,8 +91,7 @@ export class HttpAttempt implements Dispatcher.DispatchHandler {
   #finish(outcome: AttemptOutcome): void {
     if (this.#settled) return;
     this.#settled = true;
-    clearTimeout(this.#timer);
-    this.#signal.removeEventListener("abort", this.#abort);
+    this.#underWay.delete(this);
     this.#settle(this.#outcome ?? outcome);
   }
 }

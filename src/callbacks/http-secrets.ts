@@ -1,10 +1,10 @@
 /** HTTP transports with the values of their Secrets, which may change while the worker runs. */
 import type { CallbackSpec, HttpSpec } from "../core/api/callback.ts";
-import { PgEventsError } from "../core/errors.ts";
 import type { EventOrigin } from "../core/event.ts";
 import type { ReadSecret } from "../core/settings/database.ts";
 import type { AddressPolicy } from "./address-check.ts";
 import { HttpTransport } from "./http.ts";
+import { callbackSecrets } from "./secret-values.ts";
 
 export interface HttpDependencies {
   readonly origin: EventOrigin;
@@ -46,39 +46,6 @@ export function createHttpTransport(
     addresses,
     userAgent,
   });
-}
-
-interface SecretKey {
-  readonly name: string;
-  readonly key: string;
-}
-
-function callbackSecrets(callbackName: string, readSecret: ReadSecret) {
-  const read = ({ name, key }: SecretKey, usable: (text: string) => string | null): string => {
-    const text = readSecret(name, key)?.replace(/\r?\n$/, "");
-    const problem = text === undefined ? "is missing" : text.trim() === "" ? "is empty" : usable(text);
-    if (text !== undefined && problem === null) return text;
-    throw new PgEventsError(
-      "PGE_SECRET_INVALID",
-      `Key ${key} of Secret ${name}, used by callback ${callbackName}, ${problem}.`,
-      {
-        reason: "SecretInvalid",
-        remedy: "Correct the Secret, or name another key.",
-      },
-    );
-  };
-  return {
-    header: (ref: SecretKey) =>
-      read(ref, (text) =>
-        /^[\t\x20-\x7e]*$/.test(text)
-          ? null
-          : "holds a line break or a character that is not ASCII, which a header cannot carry",
-      ),
-    pem: (ref: SecretKey) =>
-      read(ref, (text) =>
-        text.includes("-----BEGIN CERTIFICATE-----") ? null : "holds no certificate in PEM form",
-      ),
-  };
 }
 
 function reused<T>(read: () => T): () => T {

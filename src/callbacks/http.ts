@@ -17,6 +17,7 @@ import {
 import type { AttemptOutcome, Transport } from "../core/delivery/transport.ts";
 import type { ChangeEvent, EventOrigin } from "../core/event.ts";
 import type { AddressPolicy, ResolveName } from "./address-check.ts";
+import { AttemptsUnderWay } from "./attempts-under-way.ts";
 import { HttpAttempt } from "./http-attempt.ts";
 import { connectionPool } from "./http-connections.ts";
 import { refusal } from "./refusal.ts";
@@ -49,6 +50,7 @@ export class HttpTransport implements Transport {
   readonly #pool: Pool;
   readonly #path: string;
   readonly #timeoutMs: number;
+  readonly #underWay = new AttemptsUnderWay();
   #closed: Promise<void> | null = null;
 
   constructor(options: HttpTransportOptions) {
@@ -74,7 +76,7 @@ export class HttpTransport implements Transport {
     return new Promise((settle) => {
       const refused = refusal(this, events, signal, this.#closed !== null);
       if (refused !== null) return settle(refused);
-      const attempt = new HttpAttempt(signal, this.#timeoutMs, settle);
+      const attempt = new HttpAttempt(this.#underWay, signal, this.#timeoutMs, settle);
       try {
         this.#pool.dispatch(
           { path: this.#path, method: "POST", headers: this.#headers(events), body: this.#body(events) },

@@ -6,7 +6,11 @@ import type { EventOrigin } from "../core/event.ts";
 import type { ReadSecret } from "../core/settings/database.ts";
 import type { AddressPolicy } from "./address-check.ts";
 import { createHttpTransport } from "./http-secrets.ts";
+import { KafkaTransport } from "./kafka.ts";
 import { ModuleTransport } from "./module.ts";
+import { NatsTransport } from "./nats.ts";
+import { callbackSecrets } from "./secret-values.ts";
+import { StdoutTransport } from "./stdout.ts";
 
 export interface TransportDependencies {
   readonly origin: EventOrigin;
@@ -22,14 +26,15 @@ export interface TransportDependencies {
  * sent; what `moduleFunctions` throws
  */
 export function createTransport(callback: CallbackSpec, deps: TransportDependencies): Transport {
-  const { http, module } = callback;
+  const { http, module, nats, kafka, stdout, name } = callback;
+  const { origin, addresses, userAgent, readSecret } = deps;
+  const common = { callback: name, limits: callback, origin };
   if (http !== undefined) return createHttpTransport({ ...callback, http }, deps);
-  if (module === undefined) throw new Error("a callback has either `http` or `module`"); // the schema sees to it
-  return new ModuleTransport({
-    callback: callback.name,
-    module,
-    functions: deps.moduleFunctions(module),
-    limits: callback,
-    origin: deps.origin,
-  });
+  if (module !== undefined)
+    return new ModuleTransport({ ...common, module, functions: deps.moduleFunctions(module) });
+  if (stdout !== undefined) return new StdoutTransport(common);
+  const secrets = callbackSecrets(name, readSecret);
+  if (nats !== undefined) return new NatsTransport({ ...common, nats, secrets, addresses, userAgent });
+  if (kafka !== undefined) return new KafkaTransport({ ...common, kafka, secrets, addresses });
+  throw new Error("a callback has a transport"); // the schema sees to it
 }

@@ -4,6 +4,7 @@ import { watch } from "node:fs";
 import { Command } from "commander";
 import { parsePgEventSource } from "../core/api/parse.ts";
 import { API_VERSION, KIND, type PgEventSource } from "../core/api/source.ts";
+import { findingText } from "../core/capture/findings.ts";
 import { describeError, PgEventsError } from "../core/errors.ts";
 import { type DatabaseSettings, databaseFromUrl } from "../core/settings/database.ts";
 import { buildCapture } from "../postgres/build.ts";
@@ -47,7 +48,7 @@ export function devCommand(): Command {
 
 async function run(flags: DevFlags): Promise<void> {
   const stop = shutdownSignal();
-  if (flags.manifest !== undefined) readManifest(flags.manifest); // a wrong manifest is told before anything starts
+  if (flags.manifest !== undefined) await readManifest(flags.manifest); // a wrong manifest is told before anything starts
   const url = flags.databaseUrl ?? process.env.PG_EVENTS_DATABASE_URL;
   const given =
     url === undefined || url === ""
@@ -98,7 +99,7 @@ async function session(
     const round = AbortSignal.any([stop, changed.signal]);
     try {
       const source = toReceiver(
-        flags.manifest === undefined ? sample() : readManifest(flags.manifest),
+        flags.manifest === undefined ? sample() : await readManifest(flags.manifest),
         receiverUrl,
       );
       const { capture, callbacks } = source.spec;
@@ -111,7 +112,7 @@ async function session(
       );
       if (report.actions.some(({ kind }) => kind === "InstallSchema"))
         built = { schemaName: capture.schemaName, owner };
-      for (const { reason, message } of report.failures) print(`${reason}: ${message}`);
+      for (const failure of report.failures) print(findingText(failure));
       print(`Built ${source.metadata.name}: ${report.tables} tables captured. Events follow; Ctrl-C ends.`);
       await runWorkerWith(
         {
@@ -161,13 +162,13 @@ function manifestChange(path: string | undefined): { signal: AbortSignal; close(
   };
 }
 
-/** The source with its HTTP callbacks led to this machine's receiver: `dev` calls nobody else's endpoints. Modules run. */
+/** The source with its callbacks led to this machine's receiver: `dev` calls nobody else's endpoints. Modules run. */
 function toReceiver(source: PgEventSource, url: string): PgEventSource {
-  const callbacks = source.spec.callbacks.map(({ http, ...callback }) =>
-    http === undefined
-      ? callback
-      : { ...callback, http: { uri: `${url}/${callback.name}`, format: http.format } },
-  );
+  const callbacks = source.spec.callbacks.map(({ http, nats, kafka, stdout: _, ...callback }) => {
+    if (callback.module !== undefined) return callback;
+    const { format } = http ?? nats ?? kafka ?? { format: "CloudEventsStructured" as const };
+    return { ...callback, http: { uri: `${url}/${callback.name}`, format } };
+  });
   return { ...source, spec: { ...source.spec, callbacks } };
 }
 

@@ -18,6 +18,6 @@ export async function inputsOf(
   if (flags.settings !== undefined) return readClassicSettings(flags.settings, flags);
   if (flags.manifest === undefined)
     command.error("error: one of '--manifest <file>' and '--settings <module>' is needed");
-  const source = readManifest(flags.manifest);
+  const source = await readManifest(flags.manifest);
   return { source, database: databaseOf(source, flags) };
 }

@@ -1,6 +1,7 @@
 /** Reads a PgEventSource from a YAML file, and finds the database for it. */
 import { readFileSync } from "node:fs";
 import { parseAllDocuments } from "yaml";
+import { prepareExpressions } from "../core/api/expressions.ts";
 import { parsePgEventSource } from "../core/api/parse.ts";
 import { KIND, type PgEventSource } from "../core/api/source.ts";
 import { PgEventsError } from "../core/errors.ts";
@@ -13,7 +14,7 @@ import { secretFiles } from "../runtime/secret-files.ts";
  * The one PgEventSource of a file; other kinds beside it (a Secret, say) are passed over.
  * @throws PgEventsError PGE_MANIFEST_UNREADABLE, PGE_MANIFEST_INVALID
  */
-export function readManifest(path: string): PgEventSource {
+export async function readManifest(path: string): Promise<PgEventSource> {
   const documents = parseAllDocuments(readText(path));
   for (const document of "empty" in documents ? [] : documents) {
     const problem = document.errors[0];
@@ -23,7 +24,9 @@ export function readManifest(path: string): PgEventSource {
   const sources = values.filter((value) => (value as { kind?: unknown } | null)?.kind === KIND);
   if (sources.length !== 1)
     throw unreadable(path, `it must hold exactly one ${KIND}, and holds ${sources.length}`);
-  return parsePgEventSource(sources[0], path);
+  const source = parsePgEventSource(sources[0], path);
+  await prepareExpressions(source, path);
+  return source;
 }
 
 export interface DatabaseOptions {

@@ -15,10 +15,13 @@ import { VERSION } from "../version.ts";
 
 /** Milliseconds that reconciles under way have after SIGTERM. */
 const STOP_GRACE_MS = 10_000;
+/** `a=b`, `a!=b`, `a`, `!a`, `a in (b,c)`, separated by commas: what the API server takes; it says the rest. */
+const SELECTOR = /^[-A-Za-z0-9_./,=!() ]{1,1000}$/;
 const NAMESPACE = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
 interface OperatorFlags {
   readonly namespaces: string[];
+  readonly labelSelector?: string;
   readonly workerImage: string;
   readonly imagePullPolicy: string;
   readonly leaderElectionNamespace: string;
@@ -50,6 +53,12 @@ export function operatorCommand(): Command {
       )
         .argParser(list)
         .default([], "all"),
+    )
+    .addOption(
+      option(
+        "--label-selector <selector>",
+        "only PgEventSources with these labels, such as team=data; another operator may have the others (default: all)",
+      ).argParser(selector),
     )
     .addOption(
       option(
@@ -228,6 +237,11 @@ function list(text: string): string[] {
   if (wrong !== undefined)
     throw new InvalidArgumentError(`${JSON.stringify(wrong)} is not the name of a namespace.`);
   return [...new Set(names)];
+}
+
+function selector(text: string): string {
+  if (!SELECTOR.test(text)) throw new InvalidArgumentError("It must be a label selector such as team=data.");
+  return text;
 }
 
 function address(text: string): string {

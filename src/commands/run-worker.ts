@@ -42,7 +42,12 @@ export function runWorkerWith(setup: WorkerSetup, signal: AbortSignal): Promise<
         { tables: report.tables, actions: report.actions.map(({ id }) => id) },
         "schema changed: capture renewed",
       );
-    for (const { table, reason } of report.failures) log.warn({ table, reason }, "table is not captured");
+    if (report.pending.length > 0)
+      log.warn(
+        { pending: report.pending.map(({ id }) => id) },
+        "capture differs from the spec, and spec.capture.install is Manual: run the SQL of `pg-events build --dry-run`",
+      );
+    for (const { where, code } of report.failures) log.warn({ where, code }, "not captured");
   };
   return runWorker(
     {

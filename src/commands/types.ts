@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Command, Option } from "commander";
 import type { PgEventSource } from "../core/api/source.ts";
+import { findingText, isFailure } from "../core/capture/findings.ts";
 import { PgEventsError } from "../core/errors.ts";
 import type { EventTypes } from "../core/types/events.ts";
 import { jsonSchemaDocument, jsonSchemas } from "../core/types/json-schema.ts";
@@ -38,8 +39,8 @@ export function typesCommand(): Command {
 async function run(flags: TypesFlags, command: Command): Promise<void> {
   const { source, database } = await inputsOf(flags, command);
   const { plan, types } = await readEventTypes(database, source.spec.capture, TYPESCRIPT_NAMES);
-  for (const { message } of plan.findings) process.stderr.write(`note: ${message}\n`);
-  for (const { reason, message } of plan.failures) process.stderr.write(`${reason}: ${message}\n`);
+  for (const one of plan.findings)
+    process.stderr.write(isFailure(one) ? `${findingText(one)}\n` : `note: ${one.message}\n`);
   if (flags.output === undefined) process.stdout.write(wholeText(flags, types, source));
   else {
     writeFiles(filesOf(flags.output, flags, types, source));
@@ -48,7 +49,7 @@ async function run(flags: TypesFlags, command: Command): Promise<void> {
       `Wrote the types of ${length} ${length === 1 ? "table" : "tables"} to ${flags.output}.\n`,
     );
   }
-  if (plan.failures.length > 0) process.exitCode = 1;
+  if (plan.findings.some(isFailure)) process.exitCode = 1;
 }
 
 function wholeText({ format }: TypesFlags, types: EventTypes, source: PgEventSource): string {

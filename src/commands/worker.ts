@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import { prepareExpressions } from "../core/api/expressions.ts";
 import { parsePgEventSource } from "../core/api/parse.ts";
 import type { PgEventSource } from "../core/api/source.ts";
 import { PgEventsError } from "../core/errors.ts";
@@ -77,7 +78,7 @@ async function run(flags: WorkerFlags, command: Command): Promise<void> {
     throw new PgEventsError("PGE_FLAG_INVALID", "--drain-seconds must be a whole number from 0 to 3600.");
   }
   const classic = flags.settings === undefined ? null : await readClassicSettings(flags.settings, flags);
-  const source = classic?.source ?? sourceOf(flags);
+  const source = classic?.source ?? (await sourceOf(flags));
   const settings = () => classic?.database ?? databaseOf(source, flags);
   // What is wrong with these ends the program with a message, before it serves anything.
   settings();
@@ -116,7 +117,7 @@ async function run(flags: WorkerFlags, command: Command): Promise<void> {
   await Promise.all([metrics.close(), probes.close()]);
 }
 
-function sourceOf({ manifest }: WorkerFlags): PgEventSource {
+async function sourceOf({ manifest }: WorkerFlags): Promise<PgEventSource> {
   if (manifest !== undefined) return readManifest(manifest);
   const text = process.env.PG_EVENTS_SOURCE;
   if (text === undefined || text === "") {
@@ -130,5 +131,7 @@ function sourceOf({ manifest }: WorkerFlags): PgEventSource {
   } catch {
     throw new PgEventsError("PGE_MANIFEST_UNREADABLE", "PG_EVENTS_SOURCE is not JSON.");
   }
-  return parsePgEventSource(value, "PG_EVENTS_SOURCE");
+  const source = parsePgEventSource(value, "PG_EVENTS_SOURCE");
+  await prepareExpressions(source, "PG_EVENTS_SOURCE");
+  return source;
 }

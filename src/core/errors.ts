@@ -12,6 +12,9 @@ export const ERRORS = {
   PGE_ANCESTOR_PRESENT:
     "The event triggers of the Python package pg_events are in the database; drop them first.",
   PGE_AUTHENTICATION_FAILED: "The database refused the role or its password.",
+  PGE_CLIENT_MISSING: "The client package that a callback needs is not installed.",
+  PGE_CAPTURE_DAMAGED:
+    "Tables or columns of the capture schema were dropped by hand, and with them what had not been delivered.",
   PGE_CONNECTION_FAILED: "The database cannot be reached, or takes no connections now.",
   PGE_DATABASE_MISSING: "No database was given, or the one that was given does not exist.",
   PGE_DATABASE_READ_ONLY: "The server is a replica, read-only, or starting up.",
@@ -24,6 +27,8 @@ export const ERRORS = {
   PGE_MANIFEST_INVALID: "A PgEventSource does not pass validation; every finding is listed with its path.",
   PGE_MANIFEST_MISSING: "No PgEventSource was given.",
   PGE_MANIFEST_UNREADABLE: "A file is missing, is not YAML, or does not hold exactly one PgEventSource.",
+  PGE_MANUAL_INSTALL:
+    "spec.capture.install is Manual, so nothing is changed in the database; `build --dry-run` prints the SQL.",
   PGE_MODULES_MISSING: "A callback runs a module of a ConfigMap, and no directory with its file was given.",
   PGE_NOT_BUILT: "The database has no capture yet; the worker goes on by itself once it has.",
   PGE_OWNERSHIP_CONFLICT: "The capture schema belongs to another PgEventSource.",

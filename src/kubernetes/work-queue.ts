@@ -2,6 +2,10 @@
  * A queue of keys: a key waits at most once, is worked on by one worker at a time, and is worked on
  * again when it was added meanwhile. Failures wait with exponential backoff and jitter; a success
  * forgets them. (The semantics of client-go's workqueue.)
+ *
+ * Urgent keys are taken first, then those that went well the last time, then the others: those that fail,
+ * or were never tried. Of these at most all workers but one are busy with, so that a thousand databases
+ * that do not answer hold up nobody else.
  */
 export interface WorkQueueOptions {
   readonly concurrency: number;
@@ -39,10 +43,14 @@ export interface QueueMeasure {
 export class WorkQueue {
   readonly #options: WorkQueueOptions;
   readonly #clock: QueueClock;
-  /** Keys that wait, with the time they were added; urgent ones are taken first. */
+  /** Keys that wait, with the time they were added. */
   readonly #urgent = new Map<string, number>();
   readonly #ordinary = new Map<string, number>();
+  readonly #doubtful = new Map<string, number>();
   readonly #running = new Set<string>();
+  readonly #runningDoubtful = new Set<string>();
+  /** Keys that went well the last time. */
+  readonly #well = new Set<string>();
   /** Keys that were added while they were worked on, and whether urgently. */
   readonly #again = new Map<string, boolean>();
   readonly #timers = new Map<string, { readonly atMs: number; readonly cancel: () => void }>();
@@ -56,7 +64,7 @@ export class WorkQueue {
   }
 
   get depth(): number {
-    return this.#urgent.size + this.#ordinary.size;
+    return this.#urgent.size + this.#ordinary.size + this.#doubtful.size;
   }
 
   /** @param urgent a user's change, before what comes from a first list or a resync */
@@ -67,12 +75,12 @@ export class WorkQueue {
       return;
     }
     this.#clearTimer(key);
-    const since = this.#urgent.get(key) ?? this.#ordinary.get(key) ?? this.#clock.nowMs();
-    if (urgent) {
-      this.#ordinary.delete(key);
-      this.#urgent.set(key, since);
-    } else if (!this.#urgent.has(key)) {
-      this.#ordinary.set(key, since);
+    const waiting = [this.#urgent, this.#ordinary, this.#doubtful].find((queue) => queue.has(key));
+    const since = waiting?.get(key) ?? this.#clock.nowMs();
+    const queue = urgent ? this.#urgent : this.#well.has(key) ? this.#ordinary : this.#doubtful;
+    if (waiting === undefined || urgent) {
+      if (waiting !== queue) waiting?.delete(key);
+      queue.set(key, since);
     }
     this.#measure({ added: true });
     this.#run();
@@ -93,6 +101,7 @@ export class WorkQueue {
   /** Forgets all that is known of a key that does not exist any more. */
   forget(key: string): void {
     this.#failures.delete(key);
+    this.#well.delete(key);
     this.#clearTimer(key);
   }
 
@@ -102,20 +111,29 @@ export class WorkQueue {
     for (const key of [...this.#timers.keys()]) this.#clearTimer(key);
     this.#urgent.clear();
     this.#ordinary.clear();
+    this.#doubtful.clear();
     if (this.#running.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
   #run(): void {
     while (!this.#stopped && this.#running.size < this.#options.concurrency) {
-      const queue = this.#urgent.size > 0 ? this.#urgent : this.#ordinary;
-      const next = queue.entries().next();
-      if (next.done) return;
+      const queue = this.#nextQueue();
+      const next = queue?.entries().next();
+      if (queue === null || next === undefined || next.done) return;
       const [key, since] = next.value;
       queue.delete(key);
       this.#running.add(key);
+      if (queue === this.#doubtful) this.#runningDoubtful.add(key);
       this.#measure({ queuedSeconds: (this.#clock.nowMs() - since) / 1000 });
       void this.#work(key);
     }
+  }
+
+  #nextQueue(): Map<string, number> | null {
+    if (this.#urgent.size > 0) return this.#urgent;
+    if (this.#ordinary.size > 0) return this.#ordinary;
+    const room = Math.max(1, this.#options.concurrency - 1);
+    return this.#runningDoubtful.size < room ? this.#doubtful : null;
   }
 
   async #work(key: string): Promise<void> {
@@ -124,10 +142,13 @@ export class WorkQueue {
     try {
       againMs = await this.#options.handle(key);
       this.#failures.delete(key);
+      this.#well.add(key);
     } catch (error) {
       againMs = this.#afterFailure(key, error);
+      this.#well.delete(key);
     }
     this.#running.delete(key);
+    this.#runningDoubtful.delete(key);
     this.#measure({ workedSeconds: (this.#clock.nowMs() - startedMs) / 1000 });
     const urgent = this.#again.get(key);
     this.#again.delete(key);

@@ -14,7 +14,8 @@ import { WorkQueue } from "../kubernetes/work-queue.ts";
 import type { Logger } from "../runtime/log.ts";
 import type { OperatorMetrics } from "./metrics.ts";
 import type { Readings } from "./process-metrics.ts";
-import { AUTHENTICATION_RETRY_MS, DatabaseUnavailable, reconcile } from "./reconcile.ts";
+import { DatabaseUnavailable, reconcile } from "./reconcile.ts";
+import { AUTHENTICATION_RETRY_MS, Refusals } from "./refusals.ts";
 import { DEPLOYMENTS_API, type OperatorOptions, SOURCES_API, type World } from "./world.ts";
 
 const RECONCILE_TIMEOUT_MS = 120_000;
@@ -27,6 +28,8 @@ const CONTROLLER = "pgeventsource";
 export interface ControllerOptions extends OperatorOptions {
   /** Empty: all namespaces. */
   readonly namespaces: readonly string[];
+  /** Of PgEventSources; absent: all of them. */
+  readonly labelSelector?: string;
   readonly maxConcurrentReconciles: number;
   readonly instance: string;
 }
@@ -69,7 +72,12 @@ export class Controller {
             ...(labelSelector === undefined ? {} : { labelSelector }),
           }),
       );
-    this.#sources = watching(SOURCES_API, "pgeventsources", (key) => this.#sourceChanged(key));
+    this.#sources = watching(
+      SOURCES_API,
+      "pgeventsources",
+      (key) => this.#sourceChanged(key),
+      options.labelSelector,
+    );
     this.#deployments = watching(
       DEPLOYMENTS_API,
       "deployments",
@@ -95,6 +103,7 @@ export class Controller {
         for (const watch of this.#sources) watch.update(before, written);
       },
       applied: new Map(),
+      refusals: new Refusals(),
       epoch: () => this.#epoch,
       mayWrite: () => election().holdsSafely,
     };

@@ -3,12 +3,15 @@ import type { Reason } from "../core/api/conditions.ts";
 import type { PgEventSource } from "../core/api/source.ts";
 import { captureNames } from "../core/capture/names.ts";
 import { describeError, PgEventsError } from "../core/errors.ts";
-import type { Observed, ObservedBuild, Problem } from "../core/reconcile/assess.ts";
+import type { Observed, ObservedBuild, ObservedOutbox, Problem } from "../core/reconcile/assess.ts";
 import { captureOwner } from "../core/reconcile/worker-deployment.ts";
 import type { DatabaseSettings } from "../core/settings/database.ts";
+import { keepOutbox } from "../postgres/backlog.ts";
 import { buildCapture } from "../postgres/build.ts";
-import { type CallbackDelivery, readDeliveryStatus } from "../postgres/delivery-status.ts";
+import { type CallbackDelivery, readDeliveryStatus, readLosses } from "../postgres/delivery-status.ts";
+import type { BuildProgress } from "./build-progress.ts";
 import { addFinalizer } from "./finalize.ts";
+import { publishInstallSql } from "./manual-install.ts";
 import type { Source } from "./status.ts";
 import { assertMayWrite, tell, type World } from "./world.ts";
 
@@ -25,11 +28,13 @@ export async function lookAtDatabase(
   object: Source,
   source: PgEventSource,
   settings: DatabaseSettings,
+  progress: BuildProgress,
   signal: AbortSignal,
-): Promise<Pick<Observed, "database" | "build" | "delivery">> {
+): Promise<Pick<Observed, "database" | "build" | "delivery" | "outbox">> {
   const { capture, callbacks } = source.spec;
   const names = callbacks.map(({ name }) => name);
   let delivery: CallbackDelivery[] = [];
+  let outbox: ObservedOutbox | null = null;
   const { namespace: source_namespace = "", name } = object.metadata;
   const startedMs = performance.now();
   try {
@@ -44,13 +49,20 @@ export async function lookAtDatabase(
       },
       {
         mode: "apply",
-        signal,
+        hideRole: true,
+        signal: AbortSignal.any([signal, progress.superseded]),
+        onProgress: (done) => progress.update(done),
         beforeApply: async () => {
           await addFinalizer(world, object, signal);
           assertMayWrite(world);
         },
-        inspect: async (client) => {
-          delivery = await readDeliveryStatus(client, captureNames(capture.schemaName), names);
+        inspect: async (client, { usable }) => {
+          if (!usable) return; // install: Manual, and nobody has run the SQL yet
+          const inDatabase = captureNames(capture.schemaName);
+          // Workers do it every few seconds; while none runs the limits have to hold as well.
+          const { backlog, reached } = await keepOutbox(client, inDatabase, capture);
+          outbox = { backlog, reached, losses: await readLosses(client, inDatabase) };
+          delivery = await readDeliveryStatus(client, inDatabase, names);
         },
       },
     );
@@ -67,12 +79,22 @@ export async function lookAtDatabase(
         message: `Capture was built. Tables: ${report.tables}.`,
       });
     }
+    // Its end is to tell what is left in the database.
+    if (capture.install === "Manual" && report.usable) await addFinalizer(world, object, signal);
+    const steps = report.pending.length;
+    const published = steps === 0 ? null : await publishInstallSql(world, source, report.sql, signal);
+    const build: ObservedBuild | Problem =
+      published !== null && typeof published !== "string"
+        ? published
+        : { ...report, changed, manual: published === null ? null : { steps, configMap: published } };
     return {
       database: { ok: true, message: `PostgreSQL ${report.serverVersion}.` },
-      build: { ...report, changed } satisfies ObservedBuild,
-      delivery,
+      build,
+      delivery: report.usable ? delivery : null,
+      outbox,
     };
   } catch (error) {
+    if (progress.superseded.aborted) throw new Error("the source was changed while it was built");
     if (!(error instanceof PgEventsError)) throw error;
     const problem = problemOf(error, "BuildFailed");
     if (CONNECTION_REASONS.includes(problem.reason))

@@ -3,41 +3,35 @@
  * gone, or a database that stays away beyond the deadline, does not hold the deletion for ever.
  */
 import type { PgEventSource } from "../core/api/source.ts";
+import { captureNames } from "../core/capture/names.ts";
 import { describeError, PgEventsError } from "../core/errors.ts";
 import { assessBlocked } from "../core/reconcile/assess.ts";
 import { nextCleanupMs } from "../core/reconcile/schedule.ts";
 import { captureOwner } from "../core/reconcile/worker-deployment.ts";
 import { databaseFromSecret } from "../core/settings/database.ts";
-import { isConflict, isNotFound } from "../kubernetes/api-error.ts";
+import { isNotFound } from "../kubernetes/api-error.ts";
 import type { KubernetesObject } from "../kubernetes/client.ts";
 import { objectPath } from "../kubernetes/paths.ts";
 import { removeCapture } from "../postgres/removal.ts";
 import { resolveSecrets } from "./secrets.ts";
+import { writeSource } from "./source-write.ts";
 import { now, type Source, writeStatus } from "./status.ts";
-import {
-  assertMayWrite,
-  DEPLOYMENTS_API,
-  FIELD_MANAGER,
-  FINALIZER,
-  SOURCES_API,
-  tell,
-  type World,
-} from "./world.ts";
+import { assertMayWrite, DEPLOYMENTS_API, FIELD_MANAGER, FINALIZER, tell, type World } from "./world.ts";
 
 /** Milliseconds between looks at workers that end; their end is told by the watch, too. */
 const WORKERS_MS = 2000;
 /** Seconds that ending workers may take beyond their grace period. */
 const WORKERS_LATE_SECONDS = 10;
 
-/** Puts our finalizer on an object that has none of ours yet. */
+/** Puts our finalizer on an object that has none of ours yet. @throws Error when it is gone: nothing may be made for it */
 export async function addFinalizer(
   world: World,
   object: KubernetesObject,
   signal: AbortSignal,
 ): Promise<void> {
   if (object.metadata.finalizers?.includes(FINALIZER)) return;
-  assertMayWrite(world);
-  await applyFinalizers(world, object, [FINALIZER], signal);
+  const written = await applyFinalizers(world, object, [FINALIZER], signal);
+  if (written === null) throw new Error("the source is gone");
 }
 
 /**
@@ -58,10 +52,7 @@ export async function finalize(
     const message = "Capture may be left in the database; docs/operations.md says how to remove it by hand.";
     tell(world, object, { type: "Warning", reason: "CaptureObjectsOrphaned", message });
   }
-  assertMayWrite(world);
-  await applyFinalizers(world, object, [], signal).catch((error: unknown) => {
-    if (!isNotFound(error) && !isConflict(error)) throw error; // it went before us: our copy was old
-  });
+  await applyFinalizers(world, object, [], signal);
   return null;
 }
 
@@ -74,6 +65,12 @@ async function cleanUp(
   const workersLeft = await deleteWorker(world, object, signal);
   if (source.spec.deletionPolicy === "Retain") return "retained";
   if (workersLeft && !workersAreLate(object, source)) return WORKERS_MS;
+  if (source.spec.capture.install === "Manual") {
+    const { schema } = captureNames(source.spec.capture.schemaName);
+    const message = `spec.capture.install is Manual, so capture is left in the database, and writers go on filling its outbox. Remove it: drop schema ${schema} cascade;`;
+    tell(world, object, { type: "Warning", reason: "CaptureLeft", message });
+    return "retained";
+  }
   try {
     const settings = await settingsOf(world, object, source, signal);
     if (settings === null) return "orphaned";
@@ -151,19 +148,12 @@ function workersAreLate({ metadata }: KubernetesObject, { spec }: PgEventSource)
 }
 
 /** Server-side apply of the one entry: other finalizers stay, and no read-modify-write can lose them. */
-async function applyFinalizers(
+function applyFinalizers(
   world: World,
   object: KubernetesObject,
   finalizers: string[],
   signal: AbortSignal,
-): Promise<void> {
-  const { namespace = "", name, uid } = object.metadata;
-  const body = {
-    apiVersion: "pgevents.dev/v1alpha1",
-    kind: "PgEventSource",
-    metadata: { name, namespace, uid, finalizers },
-  };
-  await world.client.apply(objectPath(SOURCES_API, namespace, "pgeventsources", name), body, FIELD_MANAGER, {
-    signal,
-  });
+): Promise<KubernetesObject | null> {
+  const write = { fieldManager: FIELD_MANAGER, part: { metadata: { finalizers } } };
+  return writeSource(world, object, write, signal);
 }

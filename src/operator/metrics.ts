@@ -18,6 +18,7 @@ export class OperatorMetrics {
   readonly builds: Counter;
   readonly buildSeconds: Histogram;
   readonly cleanups: Counter;
+  readonly deploymentsReplaced: Counter;
   readonly #requests: Counter;
   readonly #condition: Gauge;
   readonly #suspended: Gauge;
@@ -63,6 +64,10 @@ export class OperatorMetrics {
     this.cleanups = counter("pgevents_cleanups_total", "Deleted sources: cleaned, retained or orphaned.", [
       "result",
     ]);
+    this.deploymentsReplaced = counter(
+      "pgevents_deployments_replaced_total",
+      "Worker Deployments that were deleted and made anew, as a field had changed that cannot be changed.",
+    );
     this.#requests = counter("pgevents_api_requests_total", "Requests to the API server.", [
       "verb",
       "resource",

@@ -4,6 +4,7 @@
  * → assess (pure, core/reconcile) → status.
  */
 import { CONDITION_TYPES, type Reason } from "../core/api/conditions.ts";
+import { prepareExpressions } from "../core/api/expressions.ts";
 import { parsePgEventSource } from "../core/api/parse.ts";
 import type { PgEventSource } from "../core/api/source.ts";
 import { PgEventsError } from "../core/errors.ts";
@@ -19,15 +20,14 @@ import {
 import { nextLookMs } from "../core/reconcile/schedule.ts";
 import { type DatabaseSettings, databaseFromSecret } from "../core/settings/database.ts";
 import { hideSecret } from "../runtime/log.ts";
+import { BuildProgress } from "./build-progress.ts";
 import { lookAtDatabase, problemOf } from "./database.ts";
 import { finalize } from "./finalize.ts";
 import { type ResolvedSecrets, resolveSecrets } from "./secrets.ts";
 import { now, type Source, writeStatus } from "./status.ts";
-import { ensureWorker } from "./worker.ts";
+import { ensureWorker, secretsHashOf } from "./worker.ts";
 import type { World } from "./world.ts";
 
-/** An authentication that failed is not tried again before that: no lock-out loop. */
-export const AUTHENTICATION_RETRY_MS = 30_000;
 const RECONCILIATION = "pgevents.dev/reconciliation";
 
 /** The database could not be used: the status says why, and the queue backs off. */
@@ -47,6 +47,7 @@ export async function reconcile(world: World, key: string, signal: AbortSignal):
     const [namespace = "", name = ""] = key.split("/");
     world.metrics.forget(namespace, name, Object.keys(CONDITION_TYPES));
     world.applied.delete(key);
+    world.refusals.forget(key);
     return null;
   }
   const { generation = 0, annotations } = object.metadata;
@@ -54,9 +55,9 @@ export async function reconcile(world: World, key: string, signal: AbortSignal):
     await writeStatus(world, object, assessDisabled(generation, object.status, now()), signal);
     return null;
   }
-  const parsed = parse(object, key);
+  const parsed = await withExpressions(parse(object, key), key);
   if (object.metadata.deletionTimestamp !== undefined) {
-    return finalize(world, object, parsed instanceof PgEventsError ? null : parsed, signal);
+    return finalize(world, object, parsed instanceof PgEventsError ? removable(object, key) : parsed, signal);
   }
   if (parsed instanceof PgEventsError) {
     await writeStatus(world, object, assessInvalid(generation, parsed.message, object.status, now()), signal);
@@ -66,9 +67,11 @@ export async function reconcile(world: World, key: string, signal: AbortSignal):
     object.status?.conditions === undefined
       ? await writeStatus(world, object, assessFirst(generation, now()), signal)
       : object;
-  const observed = await observeAndAct(world, known, parsed, signal);
-  const status = assess(observed, known.status, now(), world.options.version);
-  await writeStatus(world, known, status, signal);
+  const progress = new BuildProgress(world, known, signal);
+  const observed = await observeAndAct(world, known, parsed, progress, signal);
+  const latest = await progress.settled();
+  const status = assess(observed, latest.status, now(), world.options.version);
+  await writeStatus(world, latest, status, signal);
   world.metrics.suspended(object.metadata.namespace ?? "", object.metadata.name, parsed.spec.suspend);
   if (observed.database?.ok === false) throw new DatabaseUnavailable(observed.database.reason);
   const resyncMs = world.options.resyncSeconds * 1000;
@@ -84,10 +87,40 @@ function parse(object: Source, key: string): PgEventSource | PgEventsError {
   }
 }
 
+async function withExpressions(
+  parsed: PgEventSource | PgEventsError,
+  key: string,
+): Promise<PgEventSource | PgEventsError> {
+  if (parsed instanceof PgEventsError) return parsed;
+  try {
+    await prepareExpressions(parsed, key);
+    return parsed;
+  } catch (error) {
+    if (error instanceof PgEventsError) return error;
+    throw error;
+  }
+}
+
+/** What a removal needs of a source that does not parse as a whole; null when not even that does. */
+function removable(object: Source, key: string): PgEventSource | null {
+  const { database, deletionPolicy, deletionDeadlineSeconds, capture } = object.spec ?? {};
+  const callbacks = [{ name: "none", module: { path: "none.js" } }];
+  const spec = {
+    database,
+    deletionPolicy,
+    deletionDeadlineSeconds,
+    callbacks,
+    capture: { schemaName: capture?.schemaName, install: capture?.install },
+  };
+  const parsed = parse({ ...object, spec } as unknown as Source, key);
+  return parsed instanceof PgEventsError ? null : parsed;
+}
+
 async function observeAndAct(
   world: World,
   object: Source,
   source: PgEventSource,
+  progress: BuildProgress,
   signal: AbortSignal,
 ): Promise<Observed> {
   const nothing: Omit<Observed, "credentials"> = {
@@ -97,7 +130,7 @@ async function observeAndAct(
     deployment: liveOf(world, object),
     delivery: null,
   };
-  const { namespace = "", uid = "" } = object.metadata;
+  const { namespace = "", uid = "", generation = 0 } = object.metadata;
   const secrets = await resolveSecrets(source.spec, {
     client: world.client,
     namespace,
@@ -109,11 +142,36 @@ async function observeAndAct(
   const settings = settingsOf(source, secrets);
   if ("ok" in settings) return { ...nothing, credentials: settings };
   const credentials: Step = { ok: true, message: "Every Secret was found." };
-  const { database, build, delivery } = await lookAtDatabase(world, object, source, settings, signal);
+  const login = { key: `${namespace}/${source.metadata.name}`, credentials: `${secrets.hash}/${generation}` };
+  const { database, build, delivery, outbox } = await logIn(world, login, () =>
+    lookAtDatabase(world, object, source, settings, progress, signal),
+  );
   // Workers are made once there is capture; those that exist are kept right whatever the database does.
-  const worker = build !== null && !("ok" in build) ? true : nothing.deployment !== null;
-  const deployment = worker ? await ensureWorker(world, object, source, secrets.hash, signal) : null;
-  return { source, credentials, database, build, deployment, delivery };
+  // Those of this version wait for the SQL of this version where somebody else runs it.
+  const built = build !== null && !("ok" in build);
+  const worker = built ? build.usable : nothing.deployment !== null;
+  // Credentials that the database refuses roll nothing: the pods have connections with the old ones.
+  const refused = database?.ok === false && database.reason === "AuthenticationFailed";
+  const hash = (refused ? secretsHashOf(nothing.deployment) : undefined) ?? secrets.hash;
+  const deployment = worker ? await ensureWorker(world, object, source, hash, signal) : nothing.deployment;
+  return { source, credentials, database, build, deployment, delivery, outbox };
+}
+
+type DatabaseLook = Awaited<ReturnType<typeof lookAtDatabase>>;
+
+/** Looks at the database unless it has just refused these credentials. */
+async function logIn(
+  { refusals }: World,
+  { key, credentials }: { key: string; credentials: string },
+  look: () => Promise<DatabaseLook>,
+): Promise<DatabaseLook> {
+  const recent = refusals.recent(key, credentials);
+  if (recent !== null) return { database: recent, build: null, delivery: null, outbox: null };
+  const looked = await look();
+  const { database } = looked;
+  if (database?.ok === false && database.reason === "AuthenticationFailed")
+    refusals.note(key, credentials, database);
+  return looked;
 }
 
 function liveOf(world: World, { metadata }: Source): Observed["deployment"] {

@@ -1,7 +1,8 @@
 /** Keeps the worker Deployment of a source as it has to be. */
+import { isDeepStrictEqual } from "node:util";
 import type { PgEventSource } from "../core/api/source.ts";
 import { digest } from "../core/capture/fingerprint.ts";
-import type { ObservedDeployment, Problem } from "../core/reconcile/assess.ts";
+import type { Observed, ObservedDeployment, Problem } from "../core/reconcile/assess.ts";
 import { matches } from "../core/reconcile/matches.ts";
 import { SECRETS_HASH, workerDeployment } from "../core/reconcile/worker-deployment.ts";
 import { isNotFound, KubernetesApiError } from "../kubernetes/api-error.ts";
@@ -12,6 +13,7 @@ import { assertMayWrite, DEPLOYMENTS_API, FIELD_MANAGER, tell, type World } from
 type Deployment = KubernetesObject &
   ObservedDeployment & {
     readonly spec?: {
+      readonly selector?: object;
       readonly template?: { readonly metadata?: { readonly annotations?: Record<string, string> } };
     };
   };
@@ -44,6 +46,9 @@ export async function ensureWorker(
   const wanted = workerDeployment(source, { image, imagePullPolicy, version, secretsHash });
   const key = `${namespace}/${name}`;
   const intent = digest(JSON.stringify(wanted));
+  if (live !== null && !isDeepStrictEqual(live.spec?.selector, wanted.spec.selector)) {
+    await removeUnselected(world, object, live, path, signal);
+  }
   // What we wanted once and want no longer is only taken away by applying again.
   if (live !== null && world.applied.get(key) === intent && matches(wanted, live)) return live;
   assertMayWrite(world);
@@ -82,8 +87,25 @@ function tellOfChange(
   }
 }
 
-function secretsHashOf(deployment: Deployment): string | undefined {
-  return deployment.spec?.template?.metadata?.annotations?.[SECRETS_HASH];
+/** The selector is the one field that cannot be changed: another version of the operator may have had another. */
+async function removeUnselected(
+  world: World,
+  object: KubernetesObject,
+  { metadata: { name, uid } }: Deployment,
+  path: string,
+  signal: AbortSignal,
+): Promise<void> {
+  assertMayWrite(world);
+  await world.client.delete(path, { body: { preconditions: { uid } }, signal }).catch((error: unknown) => {
+    if (!isNotFound(error)) throw error;
+  });
+  world.metrics.deploymentsReplaced.inc();
+  const message = `Worker Deployment ${name} is made anew, as its selector is another one now.`;
+  tell(world, object, { type: "Normal", reason: "DeploymentUpdated", message });
+}
+
+export function secretsHashOf(deployment: Observed["deployment"]): string | undefined {
+  return (deployment as Deployment | null)?.spec?.template?.metadata?.annotations?.[SECRETS_HASH];
 }
 
 /** The copy, or a look at the server: a Deployment that lost its label is not among the copies. */

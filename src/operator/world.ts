@@ -4,6 +4,7 @@ import type { KubernetesClient, KubernetesObject } from "../kubernetes/client.ts
 import type { EventRecorder, RecordedEvent } from "../kubernetes/event-recorder.ts";
 import type { Logger } from "../runtime/log.ts";
 import type { OperatorMetrics } from "./metrics.ts";
+import type { Refusals } from "./refusals.ts";
 
 export const FIELD_MANAGER = "pgevents-operator";
 export const STATUS_MANAGER = "pgevents-operator-status";
@@ -33,6 +34,7 @@ export interface World {
   readonly remember: (before: KubernetesObject, written: KubernetesObject) => void;
   /** Fingerprint of the Deployment last applied, by the source's uid: what is wanted no longer must go. */
   readonly applied: Map<string, string>;
+  readonly refusals: Refusals;
   /** The leader's epoch. */
   readonly epoch: () => number;
   /** False once leadership may be lost: nothing may be written any more. */

@@ -9,6 +9,8 @@ import { connectDatabase, databaseError } from "./connect.ts";
 
 /** Seconds to wait for another build of the same schema. */
 const BUILD_LOCK_SECONDS = 60;
+/** Settings that may be on the role, and would end a transaction that waits for a long build; 17 has the last one. */
+const LIMITS = ["statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"];
 
 export interface BuildLockOptions {
   readonly settings: DatabaseSettings;
@@ -25,11 +27,13 @@ export async function withBuildLock<T>(
   const stop = () => void holder.end().catch(() => undefined);
   signal?.addEventListener("abort", stop, { once: true });
   const seconds = Math.min(BUILD_LOCK_SECONDS, settings.statementTimeoutSeconds);
+  const unlimited = LIMITS.map((name) => `'${name}'`).join(", ");
   try {
     await holder.query(
-      `begin; set local lock_timeout = '${seconds}s'; set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0`,
+      `begin; set local lock_timeout = '${seconds}s';
+       select pg_catalog.set_config(name, '0', true) from pg_catalog.pg_settings where name in (${unlimited})`,
     );
-    await holder.query(`select pg_advisory_xact_lock(${names.buildLock.join(", ")})`);
+    await holder.query(`select pg_catalog.pg_advisory_xact_lock(${names.buildLock.join(", ")})`);
     return await work();
   } catch (error) {
     throw databaseError(error, settings);

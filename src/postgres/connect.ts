@@ -50,8 +50,17 @@ interface GuardedConfig extends pg.ClientConfig {
  * clear, or its MD5, only to a server that TLS has verified, or that is this machine.
  */
 class GuardedClient extends pg.Client {
+  /** As the server tells it at the login. */
+  serverVersion: string | null = null;
+
   constructor(config: GuardedConfig = {}) {
     super(config);
+    this.connection.on(
+      "parameterStatus",
+      ({ parameterName, parameterValue }: { parameterName: string; parameterValue: string }) => {
+        if (parameterName === "server_version") this.serverVersion = parameterValue;
+      },
+    );
     if (config.allowsWeakAuthentication === true) return;
     for (const request of ["authenticationCleartextPassword", "authenticationMD5Password"]) {
       this.connection.prependListener(request, () => {
@@ -60,6 +69,16 @@ class GuardedClient extends pg.Client {
       });
     }
   }
+}
+
+/** The version that the server told at the login, `18.4` say; null when it, or a pooler, did not. */
+export function serverVersionOf(client: pg.Client): string | null {
+  return client instanceof GuardedClient ? client.serverVersion : null;
+}
+
+/** The process that the server told at the login; another one answers behind a pooler. Null: none was told. */
+export function sessionPidOf(client: pg.Client): number | null {
+  return (client as { processID?: number | null }).processID ?? null;
 }
 
 function weakAuthentication(): PgEventsError {

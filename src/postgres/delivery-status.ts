@@ -1,5 +1,6 @@
 /** What the outbox says about delivery, for status and metrics. Cheap: counting stops at COUNT_LIMIT. */
 import type { ClientBase, Pool } from "pg";
+import type { Losses } from "../core/capture/backlog.ts";
 import type { CaptureNames } from "../core/capture/names.ts";
 
 const COUNT_LIMIT = 10_000;
@@ -18,6 +19,8 @@ export interface CallbackDelivery {
   /** Age of the oldest pending event in seconds, by the database's clock; 0 without one. */
   readonly oldestAgeSeconds: number;
   readonly deadLetters: number;
+  /** Events that `backlog.onLimit` took before the callback had them. */
+  readonly lostEvents: number;
 }
 
 /** Reads how the callbacks fare, in name order. Callbacks that no build has added are missing. */
@@ -39,8 +42,20 @@ export async function readDeliveryStatus(
     pending: row.counted < COUNT_LIMIT ? row.counted : Math.max(COUNT_LIMIT, Number(row.id_distance)),
     oldestAgeSeconds: Math.max(0, Number(row.oldest_age)),
     deadLetters: Number(row.dead_letters),
+    lostEvents: Number(row.lost_events),
   }));
 }
+
+/** What `backlog.onLimit` has taken lately. */
+export async function readLosses(client: ClientBase | Pool, names: CaptureNames): Promise<Losses> {
+  const { rows } = await client.query<Losses>(`
+    select ${rfc3339("max(started_at) filter (where ended_at is null)")} as "pausedSince",
+      ${rfc3339("max(lost_at) filter (where ended_at is not null and lost_at > now() - interval '1 hour')")} as "lostAt"
+    from (select *, case kind when 'Paused' then ended_at else at end as lost_at from ${names.schema}.loss) as loss`);
+  return rows[0] as Losses;
+}
+
+const rfc3339 = (time: string) => `to_char((${time}) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')`;
 
 interface DeliveryRow {
   name: string;
@@ -52,6 +67,7 @@ interface DeliveryRow {
   id_distance: string;
   oldest_age: string;
   dead_letters: string;
+  lost_events: string;
 }
 
 const statusQuery = (schema: string) => `
@@ -60,11 +76,12 @@ const statusQuery = (schema: string) => `
     coalesce(callback.expires_at > clock_timestamp() and callback.holder is not null, false) as held,
     callback.state,
     callback.last_error,
-    to_char(callback.state_since at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as state_since,
+    ${rfc3339("callback.state_since")} as state_since,
     pending.counted::integer as counted,
     greatest((select last_value from ${schema}.outbox_id) - coalesce(callback.ahead_id, pending.first_id, 0), 0)::text as id_distance,
     coalesce(extract(epoch from clock_timestamp() - pending.oldest), 0)::text as oldest_age,
-    (select count(*) from ${schema}.dead_letter where dead_letter.callback = callback.name)::text as dead_letters
+    (select count(*) from ${schema}.dead_letter where dead_letter.callback = callback.name)::text as dead_letters,
+    callback.lost_events::text
   from ${schema}.callback
   cross join lateral ${schema}.pending_events(callback.name, $2::integer) as pending
   where callback.name = any ($1::text[])

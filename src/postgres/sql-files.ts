@@ -12,6 +12,25 @@ export function sqlSources(): SqlSources {
   return loaded;
 }
 
+/** The tables and sequences that each versioned file makes, those left out that a later one drops. */
+export function sqlObjects(): ReadonlyMap<number, readonly string[]> {
+  const { migrations } = sqlSources();
+  const named = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].map(([, name = ""]) => name);
+  const dropped = new Set(
+    [...migrations.values()].flatMap((text) =>
+      named(text, /^drop (?:table|sequence) (?:if exists )?@schema@\.(\w+)/gm),
+    ),
+  );
+  return new Map(
+    [...migrations].map(([version, text]) => [
+      version,
+      named(text, /^create (?:unlogged )?(?:table|sequence) @schema@\.(\w+)/gm).filter(
+        (name) => !dropped.has(name),
+      ),
+    ]),
+  );
+}
+
 function load(directory: string): SqlSources {
   const names = readdirSync(directory).sort();
   const read = (name: string) => readFileSync(join(directory, name), "utf8");

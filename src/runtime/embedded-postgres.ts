@@ -31,7 +31,8 @@ const START_TIMEOUT_MS = 60_000;
 /** Another program may take the free port before the server does. */
 const PORT_ATTEMPTS = 5;
 const STOP_MS = { beforeQuit: 15_000, beforeKill: 20_000 };
-const ACCEPTING = /database system is ready to accept connections/;
+/** Read-only: a replica. */
+const ACCEPTING = /database system is ready to accept (read-only )?connections/;
 const PORT_TAKEN = /Address already in use/;
 
 export interface EmbeddedPostgresOptions {

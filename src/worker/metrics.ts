@@ -1,7 +1,8 @@
 /** The worker's metrics (docs/reference/metrics.md). Labels hold names of callbacks only, never row data. */
-import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import { Counter, Gauge, type Registry } from "prom-client";
 import type { AttemptOutcome } from "../core/delivery/transport.ts";
 import type { ChangeEvent } from "../core/event.ts";
+import { type CountTally, TalliedCounter, TalliedHistogram } from "./tallies.ts";
 
 const DURATION_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 const LAG_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 1800, 3600, 86_400];
@@ -11,6 +12,8 @@ export interface CallbackMetrics {
   attempted(outcome: AttemptOutcome, events: readonly ChangeEvent[], seconds: number): void;
   buried(): void;
   databaseFailed(): void;
+  /** The filter's expression could not say of an event. */
+  unfiltered(): void;
 }
 
 export class WorkerMetrics {
@@ -18,16 +21,21 @@ export class WorkerMetrics {
   readonly databaseReconnects: Counter;
   readonly wakeUpMode: Gauge;
   readonly schemaChangeMode: Gauge;
-  readonly #deliveries: Counter;
-  readonly #attempts: Counter;
-  readonly #duration: Histogram;
-  readonly #lag: Histogram;
+  readonly #deliveries: TalliedCounter;
+  readonly #attempts: TalliedCounter;
+  readonly #duration: TalliedHistogram;
+  readonly #lag: TalliedHistogram;
   readonly #deadLetters: Counter;
   readonly #databaseFailures: Counter;
+  readonly #filterErrors: Counter;
   readonly pending: Gauge;
   readonly oldestAge: Gauge;
   readonly inFlight: Gauge;
   readonly held: Gauge;
+  readonly outboxBytes: Gauge;
+  readonly limitReached: Gauge;
+  readonly capturePaused: Gauge;
+  readonly lostEvents: Gauge;
 
   constructor(registry: Registry) {
     const registers = [registry];
@@ -50,26 +58,26 @@ export class WorkerMetrics {
       labelNames: ["mode"],
       registers,
     });
-    this.#deliveries = new Counter({
+    this.#deliveries = new TalliedCounter({
       name: "pgevents_deliveries_total",
       help: "Events settled, by result: success or dead_letter.",
       labelNames: ["callback", "result"],
       registers,
     });
-    this.#attempts = new Counter({
+    this.#attempts = new TalliedCounter({
       name: "pgevents_delivery_attempts_total",
       help: "Requests, by status code or kind of failure.",
       labelNames: ["callback", "code"],
       registers,
     });
-    this.#duration = new Histogram({
+    this.#duration = new TalliedHistogram({
       name: "pgevents_delivery_duration_seconds",
       help: "Time of one request.",
       labelNames,
       buckets: DURATION_BUCKETS,
       registers,
     });
-    this.#lag = new Histogram({
+    this.#lag = new TalliedHistogram({
       name: "pgevents_delivery_lag_seconds",
       help: "From the write in the database to the acknowledgement, of the first event of each request.",
       labelNames,
@@ -85,6 +93,12 @@ export class WorkerMetrics {
     this.#databaseFailures = new Counter({
       name: "pgevents_db_failures_total",
       help: "Database operations of the relay that failed and were repeated.",
+      labelNames,
+      registers,
+    });
+    this.#filterErrors = new Counter({
+      name: "pgevents_filter_errors_total",
+      help: "Events of which the filter's expression could not say; they are delivered.",
       labelNames,
       registers,
     });
@@ -112,35 +126,59 @@ export class WorkerMetrics {
       labelNames,
       registers,
     });
+    this.outboxBytes = new Gauge({
+      name: "pgevents_outbox_bytes",
+      help: "What the outbox takes on disk; set by the worker that looks after it.",
+      registers,
+    });
+    this.limitReached = new Gauge({
+      name: "pgevents_backlog_limit_reached",
+      help: "1 while the outbox is beyond this limit of `capture.backlog`: Bytes or Age.",
+      labelNames: ["limit"],
+      registers,
+    });
+    this.capturePaused = new Gauge({
+      name: "pgevents_capture_paused",
+      help: "1 while changes are not captured, because a limit was reached.",
+      registers,
+    });
+    this.lostEvents = new Gauge({
+      name: "pgevents_lost_events",
+      help: "Events that were dropped before the callback had them, since it was added.",
+      labelNames,
+      registers,
+    });
   }
 
   forCallback(callback: string): CallbackMetrics {
-    const delivered = this.#deliveries.labels(callback, "success");
-    const buried = this.#deliveries.labels(callback, "dead_letter");
+    const delivered = this.#deliveries.tally({ callback, result: "success" });
+    const buried = this.#deliveries.tally({ callback, result: "dead_letter" });
     const deadLetters = this.#deadLetters.labels(callback);
-    const duration = this.#duration.labels(callback);
-    const lag = this.#lag.labels(callback);
+    const duration = this.#duration.tally({ callback });
+    const lag = this.#lag.tally({ callback });
     const failures = this.#databaseFailures.labels(callback);
-    const attemptsByCode = new Map<string, Counter.Internal>();
+    const filterErrors = this.#filterErrors.labels(callback);
+    const attemptsByCode = new Map<string, CountTally>();
     return {
       attempted: (outcome, events, seconds) => {
         let attempts = attemptsByCode.get(outcome.code);
         if (attempts === undefined) {
-          attempts = this.#attempts.labels(callback, outcome.code);
+          attempts = this.#attempts.tally({ callback, code: outcome.code });
           attemptsByCode.set(outcome.code, attempts);
         }
-        attempts.inc();
+        attempts.count += 1;
         duration.observe(seconds);
         if (outcome.kind !== "acknowledged") return;
-        delivered.inc(events.length);
+        delivered.count += events.length;
         const first = events[0];
         if (first !== undefined) lag.observe(Math.max(0, (Date.now() - Date.parse(first.time)) / 1000));
       },
       buried: () => {
-        buried.inc();
+        buried.count += 1;
         deadLetters.inc();
       },
       databaseFailed: () => failures.inc(),
+      unfiltered: () => filterErrors.inc(),
     };
   }
 }

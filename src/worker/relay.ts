@@ -8,8 +8,8 @@
  */
 import type { CallbackSpec } from "../core/api/callback.ts";
 import { backoffMs } from "../core/delivery/backoff.ts";
-import { eventFilter } from "../core/delivery/filter.ts";
-import { RelayState, type Unit } from "../core/delivery/relay-state.ts";
+import { type EventFilter, eventFilter } from "../core/delivery/filter.ts";
+import { type ReadEvent, RelayState, type Unit } from "../core/delivery/relay-state.ts";
 import type { AttemptOutcome, Transport } from "../core/delivery/transport.ts";
 import type { ChangeEvent } from "../core/event.ts";
 import type { AcquiredLease, CallbackLeases } from "../postgres/callback-lease.ts";
@@ -32,6 +32,8 @@ const POLL_MS = 50;
 const POOLED_POLL_MS = 500;
 /** A position that moved by nothing but others' transactions is stored this often. */
 const IDLE_CHECKPOINT_MS = 10_000;
+/** Problems of a filter's expression that are logged; each once. */
+const MAX_FILTER_PROBLEMS = 20;
 /** Milliseconds before the same database operation is tried again; doubles to the second number. */
 const DATABASE_RETRY_MS = [100, 5000] as const;
 
@@ -40,7 +42,7 @@ export interface RelayDependencies {
   readonly transport: Transport;
   readonly reader: OutboxReader;
   readonly leases: CallbackLeases;
-  readonly storeDeadLetter: (letter: DeadLetter) => Promise<void>;
+  readonly storeDeadLetter: (letter: DeadLetter) => Promise<boolean>;
   readonly wakeUp: WakeUp;
   readonly metrics: CallbackMetrics;
   readonly log: Logger;
@@ -60,7 +62,7 @@ export class Relay {
   readonly #deps: RelayDependencies;
   readonly #state: RelayState;
   readonly #cursor: OutboxCursor;
-  readonly #wanted: (event: ChangeEvent) => boolean;
+  readonly #filter: EventFilter;
   /** Aborted: no new events are read or sent. */
   readonly #draining = new AbortController();
   /** Aborted: attempts under way end at once, nothing is written any more. */
@@ -71,6 +73,8 @@ export class Relay {
   #saved: string;
   #savedAtMs = 0;
   #lastError: string | null = null;
+  /** Why the filter's expression could not say, as far as it was logged. */
+  readonly #unfiltered = new Set<string>();
   #room: (() => void) | null = null;
   #idle: (() => void) | null = null;
   #progressed: (() => void) | null = null;
@@ -105,7 +109,7 @@ export class Relay {
     );
     this.#saved = JSON.stringify(lease.position);
     this.#cursor = new OutboxCursor(deps.reader, lease.position);
-    this.#wanted = eventFilter(callback);
+    this.#filter = eventFilter(callback, (problem) => this.#noteUnfiltered(problem));
     this.#loops = [this.#readLoop(), this.#checkpointLoop()];
   }
 
@@ -185,9 +189,37 @@ export class Relay {
   async #read(): Promise<boolean> {
     const read = await this.#cursor.read();
     if (read === null || this.#stopped.signal.aborted) return false;
-    this.#state.add(read.snapshot, read.rows, read.complete, performance.now(), this.#wanted);
+    const rows = await this.#wantedRows(read.rows);
+    if (rows === null || this.#stopped.signal.aborted) return false;
+    this.#state.add(read.snapshot, rows, read.complete, performance.now(), this.#filter.wants);
     if (read.rows.length > 0) this.#pump();
     return read.rows.length > 0 || !read.complete;
+  }
+
+  /** Asks the filter's expression; the images of large rows are read for that, one after the other, and not kept. */
+  async #wantedRows(rows: readonly ReadEvent[]): Promise<readonly ReadEvent[] | null> {
+    const { wants, wantsRow } = this.#filter;
+    if (wantsRow === null) return rows;
+    const wanted: ReadEvent[] = [];
+    for (const row of rows) {
+      if (!wants(row.event)) continue;
+      const event = row.deferred
+        ? await this.#retryDatabase("reading a large row", () => this.#deps.reader.readImages(row.event))
+        : row.event;
+      if (event === null) return null;
+      if (event !== undefined && wantsRow(event)) wanted.push(row);
+    }
+    return wanted;
+  }
+
+  #noteUnfiltered(problem: string): void {
+    this.#deps.metrics.unfiltered();
+    if (this.#unfiltered.has(problem) || this.#unfiltered.size >= MAX_FILTER_PROBLEMS) return;
+    this.#unfiltered.add(problem);
+    this.#deps.log.warn(
+      { callback: this.callback, problem },
+      "the filter's expression cannot say of an event, which is delivered",
+    );
   }
 
   #untilRoom(): Promise<void> {
@@ -220,14 +252,17 @@ export class Relay {
 
   async #attempt(unit: Unit): Promise<void> {
     const entries = this.#state.payload(unit);
-    let events: ChangeEvent[] | null = entries.map((entry) => entry.event);
+    let events: ChangeEvent[] = entries.map((entry) => entry.event);
     if (entries.some((entry) => entry.deferred)) {
       const images = () =>
         Promise.all(
           entries.map((entry) => (entry.deferred ? this.#deps.reader.readImages(entry.event) : entry.event)),
         );
-      events = await this.#retryDatabase("reading large rows", images);
-      if (events === null) return;
+      const read = await this.#retryDatabase("reading large rows", images);
+      if (read === null) return;
+      events = read.filter((event) => event !== undefined);
+      // Dropped at the outbox's limit, and counted there: the position moves on as if they had been sent.
+      if (events.length === 0) return this.#settle(unit, { kind: "acknowledged", code: "dropped" });
     }
     const startedMs = performance.now();
     const outcome = await this.#deps.transport.deliver(events, this.#stopped.signal);
@@ -244,14 +279,16 @@ export class Relay {
       const { id, transactionId } = entry.event;
       const letter = { callback: this.callback, transactionId, id, attempts, error };
       const stored = await this.#retryDatabase("storing a dead letter", () =>
-        this.#deps.storeDeadLetter(letter).then(() => true),
+        this.#deps.storeDeadLetter(letter),
       );
       if (stored === null) return;
-      this.#deps.metrics.buried();
-      this.#deps.log.warn(
-        { callback: this.callback, eventId: id, attempts, error },
-        "event became a dead letter",
-      );
+      if (stored) {
+        this.#deps.metrics.buried();
+        this.#deps.log.warn(
+          { callback: this.callback, eventId: id, attempts, error },
+          "event became a dead letter",
+        );
+      }
       this.#state.buried(unit, performance.now());
     }
     this.#afterOutcome();

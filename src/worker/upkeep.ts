@@ -1,13 +1,14 @@
-/** What one worker does beside relaying: rotation of the outbox, watch of the schema, gauges. */
+/** What one worker does beside relaying: the health of the outbox, watch of the schema, gauges. */
 import type { Pool } from "pg";
 import type { PgEventSource } from "../core/api/source.ts";
+import { describeBacklog, type ReachedLimit } from "../core/capture/backlog.ts";
 import { SCHEMA_CHANGE_MODES } from "../core/capture/model.ts";
 import type { CaptureNames } from "../core/capture/names.ts";
 import { describeError } from "../core/errors.ts";
-import { readDeliveryStatus } from "../postgres/delivery-status.ts";
+import { keepOutbox, type OutboxReport } from "../postgres/backlog.ts";
+import { readDeliveryStatus, readLosses } from "../postgres/delivery-status.ts";
 import { readInstallation } from "../postgres/installation.ts";
 import { schemaFingerprint } from "../postgres/schema-watch.ts";
-import { rotateSegments } from "../postgres/segments.ts";
 import type { WakeUp } from "../postgres/wake-up.ts";
 import type { Logger } from "../runtime/log.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
@@ -15,7 +16,7 @@ import type { WorkerMetrics } from "./metrics.ts";
 import { pause } from "./pause.ts";
 
 const SCHEMA_WATCH_MS = 3000;
-const ROTATION_MS = 15_000;
+const OUTBOX_MS = 5000;
 const GAUGES_MS = 10_000;
 
 export interface UpkeepOptions {
@@ -31,7 +32,6 @@ export interface UpkeepOptions {
 
 /** Runs until the signal. A task that fails is tried again in its next round. */
 export async function startUpkeep(options: UpkeepOptions, signal: AbortSignal): Promise<void> {
-  const retentionSeconds = options.source.spec.capture.retentionSeconds;
   let fingerprint: string | null = null;
   const watchSchema = async (rebuild: () => Promise<void>): Promise<void> => {
     const now = await schemaFingerprint(options.pool);
@@ -41,10 +41,7 @@ export async function startUpkeep(options: UpkeepOptions, signal: AbortSignal): 
   };
   const { rebuild } = options;
   await Promise.all([
-    everyRound(ROTATION_MS, "rotating the outbox", options, signal, async () => {
-      const { opened, emptied } = await rotateSegments(options.pool, options.names, retentionSeconds);
-      if (opened !== null || emptied.length > 0) options.log.info({ opened, emptied }, "outbox rotated");
-    }),
+    everyRound(OUTBOX_MS, "keeping the outbox", options, signal, outboxRound(options)),
     rebuild === null
       ? undefined
       : everyRound(SCHEMA_WATCH_MS, "watching the schema", options, signal, () => watchSchema(rebuild)),
@@ -52,7 +49,7 @@ export async function startUpkeep(options: UpkeepOptions, signal: AbortSignal): 
   ]);
 }
 
-/** @param alone only the worker that holds the first callback does it */
+/** @param alone only the worker that holds the first callback does it; each one where all are suspended */
 async function everyRound(
   milliseconds: number,
   what: string,
@@ -64,13 +61,44 @@ async function everyRound(
   const active = options.source.spec.callbacks.filter(({ suspend }) => !suspend);
   const first = active.map(({ name }) => name).sort()[0];
   while (!signal.aborted) {
-    if (!alone || options.keeper.relays.some(({ callback }) => callback === first)) {
+    if (!alone || first === undefined || options.keeper.relays.some(({ callback }) => callback === first)) {
       await task().catch((error: unknown) =>
         options.log.warn({ what, error: describeError(error) }, "upkeep failed, trying again"),
       );
     }
     await pause(milliseconds, signal);
   }
+}
+
+function outboxRound({ source, pool, names, metrics, log }: UpkeepOptions): () => Promise<void> {
+  const { capture } = source.spec;
+  let told: ReachedLimit | null = null;
+  return async () => {
+    const client = await pool.connect();
+    let report: OutboxReport;
+    try {
+      report = await keepOutbox(client, names, capture);
+      metrics.capturePaused.set((await readLosses(client, names)).pausedSince === null ? 0 : 1);
+    } finally {
+      client.release();
+    }
+    const { moved, opened, emptied, dropped, capture: change, backlog, reached } = report;
+    if (moved) log.warn({}, "the database was copied to another server: positions were renewed");
+    if (opened !== null || emptied.length > 0) log.info({ opened, emptied }, "outbox rotated");
+    if (dropped.length > 0) log.warn({ dropped }, "events were dropped: the outbox was at its limit");
+    if (change === "Paused") log.warn({}, "capture is paused: the outbox is at its limit, changes are lost");
+    if (change === "Resumed") log.warn({}, "capture goes on; the table loss says what was not captured");
+    if (reached !== null && reached !== told)
+      log.warn({ limit: describeBacklog(reached, capture.backlog, backlog) }, "the outbox is at its limit");
+    told = reached;
+    metrics.outboxBytes.set(backlog.bytes);
+    for (const limit of ["Bytes", "Age"]) metrics.limitReached.set({ limit }, limit === reached ? 1 : 0);
+    const suspended = source.spec.callbacks.filter(({ suspend }) => suspend || source.spec.suspend);
+    await setPending(
+      { pool, names, metrics },
+      suspended.map(({ name }) => name),
+    );
+  };
 }
 
 async function setGauges({ pool, names, keeper, metrics, wakeUp, source }: UpkeepOptions): Promise<void> {
@@ -81,9 +109,19 @@ async function setGauges({ pool, names, keeper, metrics, wakeUp, source }: Upkee
     metrics.schemaChangeMode.set({ mode }, mode === schemaChanges ? 1 : 0);
   const held = new Map(keeper.relays.map((relay) => [relay.callback, relay]));
   for (const { name } of source.spec.callbacks) metrics.held.set({ callback: name }, held.has(name) ? 1 : 0);
-  for (const { name, pending, oldestAgeSeconds } of await readDeliveryStatus(pool, names, [...held.keys()])) {
-    metrics.pending.set({ callback: name }, pending);
-    metrics.oldestAge.set({ callback: name }, oldestAgeSeconds);
-    metrics.inFlight.set({ callback: name }, held.get(name)?.state.inFlight ?? 0);
+  await setPending({ pool, names, metrics }, [...held.keys()]);
+  for (const [callback, { state }] of held) metrics.inFlight.set({ callback }, state.inFlight);
+}
+
+/** Of callbacks that this worker relays, and of those that nobody does. */
+async function setPending(
+  { pool, names, metrics }: Pick<UpkeepOptions, "pool" | "names" | "metrics">,
+  callbacks: readonly string[],
+): Promise<void> {
+  const delivery = await readDeliveryStatus(pool, names, callbacks);
+  for (const { name: callback, pending, oldestAgeSeconds, lostEvents } of delivery) {
+    metrics.pending.set({ callback }, pending);
+    metrics.oldestAge.set({ callback }, oldestAgeSeconds);
+    metrics.lostEvents.set({ callback }, lostEvents);
   }
 }

@@ -29,8 +29,9 @@ for (const format of CLOUD_EVENTS) {
           http: { format },
           delivery: { timeoutSeconds },
         }),
-        accepted: receiver.events,
-        messages: () => receiver.requests.map(({ headers, body }) => `${headers["ce-id"] ?? ""}${body}`),
+        accepted: async () => receiver.events,
+        messages: async () =>
+          receiver.requests.map(({ headers, body }) => `${headers["ce-id"] ?? ""}${body}`),
         behave: async (next) => {
           if (next === "Gone") await receiver.close();
           if (behaviour === "Gone" && next !== "Gone") await receiver.reopen();

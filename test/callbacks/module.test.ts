@@ -32,8 +32,8 @@ exerciseTransport("module", {
     const { transport, write, remove } = moduleCallback(t, text, { delivery: { timeoutSeconds } });
     return {
       transport,
-      accepted: receiver.events,
-      messages: () => receiver.requests.map(({ body }) => body),
+      accepted: async () => receiver.events,
+      messages: async () => receiver.requests.map(({ body }) => body),
       behave: async (next) => {
         if (next === "Gone") remove();
         if (behaviour === "Gone" && next !== "Gone") write(text);

@@ -4,6 +4,7 @@ import type { ConditionType, Reason } from "../../src/core/api/conditions.ts";
 import { parsePgEventSource } from "../../src/core/api/parse.ts";
 import type { PgEventSource } from "../../src/core/api/source.ts";
 import type { PgEventSourceStatus } from "../../src/core/api/status.ts";
+import { finding } from "../../src/core/capture/findings.ts";
 import {
   assess,
   assessBlocked,
@@ -13,6 +14,7 @@ import {
   type Observed,
   type ObservedDelivery,
   type ObservedDeployment,
+  type ObservedOutbox,
 } from "../../src/core/reconcile/assess.ts";
 import { nextCleanupMs, nextLookMs } from "../../src/core/reconcile/schedule.ts";
 import { transitions } from "../../src/core/reconcile/transitions.ts";
@@ -47,7 +49,9 @@ const ORDERS: ObservedDelivery = {
   state: "Delivering",
   lastError: null,
   pending: 4,
+  oldestAgeSeconds: 7.4,
   deadLetters: 1,
+  lostEvents: 0,
 };
 const WELL: Observed = {
   source: source(),
@@ -56,6 +60,9 @@ const WELL: Observed = {
   build: {
     tables: 3,
     failures: [],
+    findings: [],
+    usable: true,
+    manual: null,
     specHash: "h",
     serverVersion: "18.1",
     schemaChangeMode: "Poll",
@@ -64,6 +71,19 @@ const WELL: Observed = {
   deployment: DEPLOYMENT,
   delivery: [ORDERS],
 };
+const OUTBOX: ObservedOutbox = {
+  backlog: { bytes: 2 ** 25, callbacks: [{ name: "orders", oldestAgeSeconds: 400 }] },
+  reached: null,
+  losses: { pausedSince: null, lostAt: null },
+};
+const unavailableSince = (lastTransitionTime: string) => ({
+  ...DEPLOYMENT.status,
+  availableReplicas: 0,
+  conditions: [
+    { type: "Available", status: "False", reason: "MinimumReplicasUnavailable", lastTransitionTime },
+    { type: "Progressing", status: "True", reason: "NewReplicaSetAvailable", lastTransitionTime },
+  ],
+});
 const problem = (reason: Reason) => ({ ok: false, reason, message: `because of ${reason}` }) as const;
 const look = (changes: Partial<Observed>, previous?: PgEventSourceStatus, now = T1) =>
   assess({ ...WELL, ...changes }, previous, now, "1.2.3");
@@ -94,7 +114,7 @@ describe("the status of a source", () => {
         good("CredentialsResolved", "Resolved", "found"),
         good("DatabaseReachable", "Connected", "PostgreSQL 18."),
         good("Built", "Built", "Tables captured: 3."),
-        good("CallbacksResolved", "Resolved", "Every callback has an absolute address or a module."),
+        good("CallbacksResolved", "Resolved", "Every callback has a target."),
         good("Deployed", "Available", "2 of 2 worker pods are available."),
         good("Delivering", "Delivering", "Callbacks served: 1."),
       ],
@@ -112,16 +132,20 @@ describe("the status of a source", () => {
         readyReplicas: 2,
         selector: "app.kubernetes.io/name=pgevents-worker,pgevents.dev/source=shop",
       },
-      delivery: { pendingEvents: 4, deadLetters: 1 },
-      callbacks: [{ name: "orders", uri: "https://orders.example.com/", state: "Delivering" }],
+      delivery: { pendingEvents: 4, oldestAgeSeconds: 7, deadLetters: 1, lostEvents: 0 },
+      callbacks: [
+        {
+          name: "orders",
+          uri: "https://orders.example.com/",
+          state: "Delivering",
+          pendingEvents: 4,
+          oldestAgeSeconds: 7,
+        },
+      ],
     });
   });
 
-  const failure = (reason: "TableNotFound" | "LockTimeout", table: string) => ({
-    table,
-    reason,
-    message: `${table}!`,
-  });
+  const failure = (code: "TableNotFound" | "LockTimeout", table: string) => finding(code, table, `${table}!`);
   const cases: [string, Partial<Observed>, ConditionType, string][] = [
     [
       "a Secret is missing",
@@ -143,6 +167,9 @@ describe("the status of a source", () => {
         build: {
           tables: 2,
           failures: [failure("TableNotFound", "a.b")],
+          findings: [failure("TableNotFound", "a.b")],
+          usable: true,
+          manual: null,
           specHash: "h",
           serverVersion: "18",
           schemaChangeMode: "Poll",
@@ -189,6 +216,18 @@ describe("the status of a source", () => {
       "False DeploymentUnavailable",
     ],
     [
+      "F38 no pod is available for a minute",
+      { deployment: { ...DEPLOYMENT, status: unavailableSince("2025-12-31T23:59:00Z") } },
+      "Deployed",
+      "False DeploymentUnavailable",
+    ],
+    [
+      "no pod is available, for less than a minute",
+      { deployment: { ...DEPLOYMENT, status: unavailableSince("2025-12-31T23:59:01Z") } },
+      "Deployed",
+      "Unknown DeploymentUpdating",
+    ],
+    [
       "the rollout takes too long",
       {
         deployment: {
@@ -214,6 +253,34 @@ describe("the status of a source", () => {
       "Delivering",
       "False CallbackFailing",
     ],
+    [
+      "the outbox is at its limit, whatever the callback does",
+      {
+        source: source({ capture: { backlog: { maxBytes: 2 ** 24 } } }),
+        outbox: { ...OUTBOX, reached: "Bytes" },
+        delivery: [{ ...ORDERS, state: "Failing", lastError: "HTTP 500" }],
+      },
+      "Delivering",
+      "False BacklogLimitReached",
+    ],
+    [
+      "the outbox of a suspended source is at its limit",
+      { source: source({ suspend: true }), outbox: { ...OUTBOX, reached: "Age" } },
+      "Delivering",
+      "False BacklogLimitReached",
+    ],
+    [
+      "events were dropped lately",
+      { outbox: { ...OUTBOX, losses: { pausedSince: null, lostAt: T1 } } },
+      "Delivering",
+      "False EventsLost",
+    ],
+    [
+      "capture is paused",
+      { outbox: { ...OUTBOX, losses: { pausedSince: T1, lostAt: T1 } } },
+      "Delivering",
+      "False CapturePaused",
+    ],
   ];
   for (const [title, changes, type, expected] of cases) {
     test(`${title}: ${type} is ${expected}, and so Ready is False`, () => {
@@ -222,6 +289,30 @@ describe("the status of a source", () => {
       assert.equal(conditionOf(status, "Ready").status, "False");
     });
   }
+
+  test("what a limit costs is told: who holds the outbox back, what was lost, since when nothing is captured", () => {
+    const limited = source({ capture: { backlog: { maxBytes: 2 ** 24, onLimit: "Pause" } } });
+    const losses = { pausedSince: T1, lostAt: null };
+    const delivery = [{ ...ORDERS, lostEvents: 12 }];
+    const status = look({ source: limited, delivery, outbox: { ...OUTBOX, reached: "Bytes", losses } });
+    assert.equal(
+      conditionOf(status, "Delivering").message,
+      `Changes are not captured, and so lost, since ${T1}, until the outbox is down to half of its limit. The outbox takes 32.0 MiB, more than maxBytes (16.0 MiB). Callback orders has not got an event that is 400 s old: let it take its events, or remove it from spec.callbacks.`,
+    );
+    assert.deepEqual(status.delivery, {
+      pendingEvents: 4,
+      oldestAgeSeconds: 7,
+      deadLetters: 1,
+      lostEvents: 12,
+      outboxBytes: 2 ** 25,
+      capturePausedSince: T1,
+    });
+    assert.equal(status.callbacks?.[0]?.lostEvents, 12);
+    assert.deepEqual(
+      transitions(look({}), status).map(({ type, reason }) => [type, reason]),
+      [["Warning", "CapturePaused"]],
+    );
+  });
 
   test("Ready takes its reason from the first condition that is False, else from the first that is open", () => {
     assert.equal(
@@ -284,6 +375,9 @@ describe("the status of a source", () => {
       build: {
         tables: 0,
         failures,
+        findings: failures,
+        usable: true,
+        manual: null,
         specHash: "h",
         serverVersion: "18",
         schemaChangeMode: "Poll",

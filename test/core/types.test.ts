@@ -4,6 +4,7 @@ import { Ajv2020 } from "ajv/dist/2020.js";
 import { OPERATIONS } from "../../src/core/api/capture.ts";
 import type { ContextSpec } from "../../src/core/capture/context.ts";
 import type { DesiredTable } from "../../src/core/capture/model.ts";
+import { aboutTable } from "../../src/core/capture/row-rule.ts";
 import { eventTypes } from "../../src/core/types/events.ts";
 import { jsonSchemaDocument, jsonSchemas } from "../../src/core/types/json-schema.ts";
 import type { ObservedTable, ObservedTableColumn, ObservedType } from "../../src/core/types/model.ts";
@@ -237,11 +238,26 @@ function typesOf(
     root: null,
     level: "Statement" as const,
     ofExtension: false,
+    columnsDigest: "",
+    settingsMatter: false,
     key,
     triggers: [],
+    facts: { missingRights: [], owned: true, unlogged: false, rowSecurity: false, subscribed: false },
   };
   return eventTypes({
-    tables: tables.map(({ schema, name }) => ({ schema, name, isPartition: false, operations, shape: "" })),
+    tables: tables.map(({ schema, name }) => ({
+      schema,
+      name,
+      isPartition: false,
+      root: { schema, name },
+      level: "Statement" as const,
+      operations,
+      about: aboutTable(key, "", ""),
+      rule: "",
+      when: {},
+      settingsMatter: false,
+      replicated: false,
+    })),
     relations: tables.map(({ schema, name }) => ({ schema, name, columns: [], ...relation })),
     columns: {
       tables,

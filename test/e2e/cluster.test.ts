@@ -4,7 +4,6 @@
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { networkInterfaces } from "node:os";
 import { type TestContext, test } from "node:test";
 import { stringify } from "yaml";
 import { renderChart } from "../support/chart.ts";
@@ -13,7 +12,7 @@ import { type ControlPlane, kubectl, testNamespace, useControlPlane } from "../s
 import { type Kubelet, startKubelet } from "../support/kubelet.ts";
 import { testDatabase } from "../support/postgres.ts";
 import { eventually } from "../support/processes.ts";
-import { startReceiver } from "../support/receiver.ts";
+import { reachableAddress, startReceiver } from "../support/receiver.ts";
 import { applyObject } from "../support/server-dry-run.ts";
 import { secretData, sourcesIn } from "../support/sources.ts";
 
@@ -186,12 +185,4 @@ function manifests(connection: Record<string, string>, uri: string): string {
   };
   const allowed = secret("orders", { token: TOKEN }, { "pgevents.dev/allow": "true" });
   return [secret("shop-db", connection), allowed, source].map((object) => stringify(object)).join("---\n");
-}
-
-/** Workers in a cluster do not call loopback addresses. */
-function reachableAddress(): string {
-  const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
-  const found = addresses.find(({ family, internal }) => family === "IPv4" && !internal);
-  if (found === undefined) throw new Error("This test needs a network interface besides loopback.");
-  return found.address;
 }

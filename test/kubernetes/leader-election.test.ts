@@ -150,7 +150,7 @@ test("a leader that meets errors for a while goes on leading", async (t) => {
   assert.deepEqual(s.story, ["leader elected"]);
 });
 
-test("a lease that is renewed is not taken, whatever the times in it say; one that is not is", async (t) => {
+test("F48 a lease that is renewed is not taken, whatever the times in it say; one that is not is", async (t) => {
   const s = await scene(t);
   if (s === null) return;
   // Its holder's clock is wrong by many years.

@@ -115,6 +115,26 @@ describe("a key", () => {
     assert.deepEqual(keys(), ["first", "y", "new", "x", "z"]);
   });
 
+  test("F49 that is well, or that a user changed, does not wait for those that hang", async () => {
+    const { queue, keys, work } = scene({ concurrency: 3 });
+    queue.add("well");
+    await work(0).succeed();
+    for (const key of ["a", "b", "c", "d"]) queue.add(key);
+    assert.deepEqual(keys(), ["well", "a", "b"], "one worker is kept free");
+    queue.add("well");
+    assert.equal(keys().at(-1), "well");
+    queue.add("c", true);
+    assert.equal(keys().length, 4);
+    await work(3).succeed();
+    assert.equal(keys().at(-1), "c");
+    await work(4).fail();
+    queue.add("c");
+    assert.equal(keys().length, 5, "failed: it is one of the others again");
+    await work(1).fail();
+    assert.deepEqual(keys().slice(5), ["d"]);
+    assert.equal(queue.depth, 1);
+  });
+
   test("that a user changed while it was worked on goes first again", async () => {
     const { queue, keys, work } = scene();
     for (const key of ["a", "b"]) queue.add(key);
@@ -126,7 +146,7 @@ describe("a key", () => {
 
 test("no more keys are worked on at once than allowed", async () => {
   const { queue, keys, work } = scene({ concurrency: 2 });
-  for (const key of ["a", "b", "c", "d"]) queue.add(key);
+  for (const key of ["a", "b", "c", "d"]) queue.add(key, true);
   assert.deepEqual(keys(), ["a", "b"]);
   await work(1).succeed();
   assert.deepEqual(keys(), ["a", "b", "c"]);
@@ -216,7 +236,8 @@ describe("later", () => {
 
 test("stop takes up nothing new and waits for what is under way", async () => {
   const { queue, clock, keys, work } = scene({ concurrency: 2 });
-  for (const key of ["a", "b", "c"]) queue.add(key);
+  for (const key of ["a", "b"]) queue.add(key, true);
+  queue.add("c");
   queue.addAfter("d", 10);
   let stopped = 0;
   const stopping = [queue.stop(), queue.stop()].map((stop) =>

@@ -32,7 +32,7 @@ describe("build", () => {
     await writer.query("set lock_timeout = '2s'");
     await writer.query("insert into orders values (1)"); // queues behind the build for at most its lock_timeout
     assert.deepEqual(
-      (await building).failures.map(({ reason }) => reason),
+      (await building).failures.map(({ code }) => code),
       ["LockTimeout"],
     );
     await reader.query("rollback");
@@ -71,7 +71,7 @@ describe("build", () => {
       Array(10).fill([0, ""]),
     );
     const { rows } = await database.query(
-      "select count(distinct key) as captured from pgevents.outbox where operation = 'I'",
+      "select count(distinct key) as captured from pgevents.change_event where operation = 'I'",
     );
     assert.equal(rows[0]?.captured, String(written));
   });

@@ -5,6 +5,7 @@ import { type BuildRequest, buildCapture } from "../../src/postgres/build.ts";
 import { removeCapture } from "../../src/postgres/removal.ts";
 import { captureSpec } from "../support/capture-spec.ts";
 import { connect, type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { traces } from "../support/traces.ts";
 
 const CAPTURE = captureSpec({ retentionSeconds: 60 });
 const OPERATIONS = ["Insert", "Update", "Delete", "Truncate"] as const;
@@ -15,19 +16,6 @@ function request(changes: Partial<BuildRequest> = {}): BuildRequest {
 
 function build(database: TestDatabase, changes: Partial<BuildRequest> = {}) {
   return buildCapture(database.settings, request(changes), { mode: "apply" });
-}
-
-/** Everything in the catalog that a build could leave behind. */
-async function traces(database: TestDatabase): Promise<string> {
-  const { rows } = await database.query(`
-    select 'schema ' || nspname as trace from pg_namespace where nspname !~ '^pg_(temp|toast_temp)'
-    union all select 'relation ' || oid::regclass || relkind::text from pg_class where relnamespace::regnamespace::text !~ '^pg_'
-    union all select 'function ' || oid::regprocedure from pg_proc where pronamespace::regnamespace::text !~ '^pg_'
-    union all select 'trigger ' || tgname || tgrelid::regclass from pg_trigger
-    union all select 'event trigger ' || evtname from pg_event_trigger
-    union all select 'comment ' || description from pg_description where objoid > 16384
-    order by 1`);
-  return rows.map(({ trace }) => String(trace)).join("\n");
 }
 
 async function refused(work: Promise<unknown>): Promise<PgEventsError> {
@@ -74,7 +62,7 @@ describe("build", () => {
     assert.equal((await build(database)).changed, false);
     for (const name of hostile)
       await database.query(`insert into "${name.replaceAll('"', '""')}" values (1, 2)`);
-    const { rows } = await database.query("select table_name, key from pgevents.outbox order by id");
+    const { rows } = await database.query("select table_name, key from pgevents.change_event order by id");
     assert.deepEqual(
       rows,
       hostile.map((table_name) => ({ table_name, key: "[1,2]" })),
@@ -106,7 +94,7 @@ describe("build", () => {
       mode: "apply",
     });
     assert.deepEqual(
-      half.failures.map(({ table, reason }) => [table, reason]),
+      half.failures.map(({ where, code }) => [where, code]),
       [["public.items", "LockTimeout"]],
     );
     assert.equal(half.tables, 1, "the other table is captured all the same");
@@ -133,7 +121,7 @@ describe("build", () => {
       assert.equal((await build(database)).changed, false, drift);
     }
     await database.query("insert into orders values (1)");
-    const { rows } = await database.query("select key from pgevents.outbox");
+    const { rows } = await database.query("select key from pgevents.change_event");
     assert.deepEqual(rows, [{ key: "[1]" }]);
   });
 
@@ -144,7 +132,7 @@ describe("build", () => {
     await database.query("alter table orders drop constraint orders_pkey, add primary key (other, id)");
     assert.equal((await build(database)).changed, true);
     await database.query("insert into orders values (1, 2)");
-    const { rows } = await database.query("select key from pgevents.outbox where operation = 'I'");
+    const { rows } = await database.query("select key from pgevents.change_event where operation = 'I'");
     assert.deepEqual(rows, [{ key: "[2,1]" }]);
   });
 
@@ -158,7 +146,7 @@ describe("build", () => {
     await database.query(
       "insert into secrets values (1); insert into orders values (2); update orders set id = 3; delete from orders",
     );
-    const { rows } = await database.query("select table_name, operation from pgevents.outbox");
+    const { rows } = await database.query("select table_name, operation from pgevents.change_event");
     assert.deepEqual(rows, [{ table_name: "orders", operation: "I" }]);
   });
 
@@ -174,7 +162,7 @@ describe("build", () => {
     }));
     const report = await build(database, { capture: { ...CAPTURE, tables } });
     assert.deepEqual(
-      report.failures.map(({ table, reason }) => [table, reason]),
+      report.failures.map(({ where, code }) => [where, code]),
       [
         ["public.absent", "TableNotFound"],
         ["public.v", "TableNotSupported"],
@@ -191,7 +179,7 @@ describe("build", () => {
     await database.query("create schema mine; create table mine.orders (id integer primary key)");
     const report = await build(database);
     assert.deepEqual(
-      report.failures.map(({ table, reason }) => [table, reason]),
+      report.failures.map(({ where, code }) => [where, code]),
       [["public.foreign_orders", "PermissionDenied"]],
     );
     assert.equal(report.tables, 1);
@@ -213,7 +201,7 @@ describe("build", () => {
     assert.equal(second.tables, 1, "two captures of one table live side by side, and not of each other");
     await database.query("insert into orders values (1)");
     const { rows } = await database.query(
-      "select (select count(*) from pgevents.outbox) as a, (select count(*) from second.outbox) as b",
+      "select (select count(*) from pgevents.change_event) as a, (select count(*) from second.outbox) as b",
     );
     assert.deepEqual(rows, [{ a: "1", b: "1" }]);
   });

@@ -1,88 +1,53 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { buildCapture } from "../../src/postgres/build.ts";
-import { captureSpec } from "../support/capture-spec.ts";
-import { connect, serverMajor, type TestDatabase, type TestEnd, testDatabase } from "../support/postgres.ts";
-
-async function captured(t: TestEnd, tables: string): Promise<TestDatabase> {
-  const database = await testDatabase(t, { owner: true });
-  await database.query(tables);
-  const capture = captureSpec({ retentionSeconds: 60 });
-  await buildCapture(
-    database.settings,
-    { capture, callbacks: ["a"], owner: "manifest:default/test", version: "1" },
-    { mode: "apply" },
-  );
-  return database;
-}
-
-const events = async (database: TestDatabase) => {
-  const { rows } = await database.query(
-    "select operation, table_name, key, old_key, old::json, new::json from pgevents.outbox order by id",
-  );
-  return rows.map(({ operation, table_name, key, old_key, old, new: now }) => [
-    operation,
-    table_name,
-    key,
-    old_key,
-    old,
-    now,
-  ]);
-};
+import { captureNames } from "../../src/core/capture/names.ts";
+import { captured, images } from "../support/capture-scene.ts";
+import { connect, serverMajor } from "../support/postgres.ts";
 
 describe("capture", () => {
   test("insert, update, delete and truncate, with images and keys; an update of the key has both", async (t) => {
-    const database = await captured(t, "create table orders (id integer primary key, note text)");
-    await database.query(
+    const { query, told } = await captured(t, "create table orders (id integer primary key, note text)");
+    await query(
       "insert into orders values (1, 'a'); update orders set id = 2; delete from orders; truncate orders",
     );
-    const [one, two] = [
-      { id: 1, note: "a" },
-      { id: 2, note: "a" },
-    ];
-    assert.deepEqual(await events(database), [
-      ["I", "orders", "[1]", null, null, one],
-      ["U", "orders", "[2]", "[1]", one, two],
-      ["D", "orders", "[2]", null, two, null],
-      ["T", "orders", null, null, null, null],
-    ]);
+    const events = await told();
+    assert.deepEqual(
+      events.map(({ operation, schema, table, key, oldKey }) => [operation, schema, table, key, oldKey]),
+      [
+        ["Insert", "public", "orders", "[1]", null],
+        ["Update", "public", "orders", "[2]", "[1]"],
+        ["Delete", "public", "orders", "[2]", null],
+        ["Truncate", "public", "orders", null, null],
+      ],
+    );
+    const [one, two] = ['{"id":1,"note":"a"}', '{"id":2,"note":"a"}'];
+    assert.deepEqual(images(events), [`I ${one}`, `U ${one} ${two}`, `D ${two}`, "T"]);
   });
 
   test("a statement that touches no row writes nothing", async (t) => {
-    const database = await captured(t, "create table orders (id integer primary key)");
-    await database.query(
-      "update orders set id = 1; delete from orders; insert into orders select 1 where false",
-    );
-    assert.deepEqual(await events(database), []);
+    const { query, lines } = await captured(t, "create table orders (id integer primary key)");
+    await query("update orders set id = 1; delete from orders; insert into orders select 1 where false");
+    assert.deepEqual(await lines(), []);
   });
 
   test("composite keys, in key order, with text that needs escapes; tables without a key", async (t) => {
-    const database = await captured(
+    const { query, lines } = await captured(
       t,
       "create table pairs (b integer, a text, primary key (a, b)); create table loose (a integer)",
     );
-    await database.query(`insert into pairs values (1, 'q"\\é'); insert into loose values (1)`);
-    assert.deepEqual(
-      (await events(database)).map(([, table, key]) => [table, key]),
-      [
-        ["pairs", '["q\\"\\\\é",1]'],
-        ["loose", null],
-      ],
-    );
+    await query(`insert into pairs values (1, 'q"\\é'); insert into loose values (1)`);
+    assert.deepEqual(await lines(), ['Insert pairs ["q\\"\\\\é",1]', "Insert loose"]);
   });
 
   test("old and new rows of a large update are paired, also right after a small one in the same session", async (t) => {
-    const database = await captured(t, "create table orders (id integer primary key, n integer)");
-    await database.query("insert into orders select i, i from generate_series(1, 30000) as i");
-    for (let round = 0; round < 7; round += 1)
-      await database.query("update orders set n = n + 1 where id = 1"); // plans are cached for one row
-    await database.query("truncate pgevents.outbox; update orders set n = -n");
-    const { rows } = await database.query(`
-      select count(*) as all_rows,
-        count(*) filter (where old::json ->> 'id' = new::json ->> 'id'
-          and (old::json ->> 'n')::integer = -(new::json ->> 'n')::integer) as paired
-      from pgevents.outbox`);
-    assert.deepEqual(rows, [{ all_rows: "30000", paired: "30000" }]);
+    const { query, told } = await captured(t, "create table orders (id integer primary key, n integer)");
+    await query("insert into orders select i, i from generate_series(1, 30000) as i");
+    for (let round = 0; round < 7; round += 1) await query("update orders set n = n + 1 where id = 1"); // plans are cached for one row
+    await told();
+    await query("update orders set n = -n");
+    const pairs = images(await told());
+    assert.equal(pairs.length, 30_000);
+    for (const pair of pairs) assert.match(pair, /^U \{"id":(\d+),"n":(\d+)\} \{"id":\1,"n":-\2\}$/);
   });
 
   test("numbers and timestamps keep every digit", async (t) => {
@@ -93,10 +58,10 @@ describe("capture", () => {
     await database.query(
       "insert into facts values (9007199254740993, 12345678901234567890.123456789, '2026-01-02 03:04:05.678901+00')",
     );
-    const { rows } = await database.query("select key, new from pgevents.outbox");
-    assert.equal(rows[0]?.key, "[9007199254740993]");
-    assert.match(String(rows[0]?.new), /12345678901234567890\.123456789/);
-    assert.match(String(rows[0]?.new), /05\.678901/);
+    const [event] = await database.told();
+    assert.equal(event?.key, "[9007199254740993]");
+    assert.match(event?.new ?? "", /12345678901234567890\.123456789/);
+    assert.match(event?.new ?? "", /05\.678901/);
   });
 
   test("a column that is added, renamed or dropped fails no write, a key column neither", async (t) => {
@@ -108,7 +73,7 @@ describe("capture", () => {
     await database.query("alter table orders drop column note; insert into orders values (3, 4)");
     await database.query("alter table orders rename column id to number; insert into orders values (5, 6)");
     assert.deepEqual(
-      (await events(database)).map(([, , key, , , now]) => [key, now]),
+      (await database.told()).map(({ key, new: now }) => [key, JSON.parse(now ?? "")]),
       [
         ["[1]", { id: 1, note: "a" }],
         ["[2]", { id: 2, note: "b", total: 3 }],
@@ -130,36 +95,34 @@ describe("capture", () => {
     await database.query(
       "with gone as (delete from parents where id = 1 returning id) insert into parents select id + 10 from gone",
     );
-    const counts = await database.query(
-      "select table_name, operation, count(*)::integer as n from pgevents.outbox group by 1, 2 order by 1, 2",
-    );
-    assert.deepEqual(counts.rows, [
-      { table_name: "children", operation: "D", n: 2 },
-      { table_name: "children", operation: "I", n: 2 },
-      { table_name: "parents", operation: "D", n: 1 },
-      { table_name: "parents", operation: "I", n: 4 },
-      { table_name: "parents", operation: "U", n: 1 },
+    assert.deepEqual((await database.lines()).sort(), [
+      "Delete children [1]",
+      "Delete children [2]",
+      "Delete parents [1]",
+      "Insert children [1]",
+      "Insert children [2]",
+      "Insert parents [11]",
+      "Insert parents [1]",
+      "Insert parents [2]",
+      "Insert parents [3]",
+      "Update parents [2]",
     ]);
   });
 
   test("each action of one MERGE is captured, old and new rows side by side", async (t) => {
     const database = await captured(t, "create table orders (id integer primary key, n integer)");
     if ((await serverMajor(database)) < 15) return; // has no MERGE
-    await database.query(
-      "insert into orders select i, i from generate_series(1, 6) as i; truncate pgevents.outbox",
-    );
+    await database.query("insert into orders select i, i from generate_series(1, 6) as i");
+    await database.told();
     await database.query(`merge into orders using generate_series(1, 8) as wanted (id) on orders.id = wanted.id
       when matched and wanted.id < 3 then delete
       when matched then update set id = orders.id + 100, n = -n
       when not matched then insert values (wanted.id, 0)`);
-    assert.deepEqual(
-      (await events(database)).map(([operation, , , , old, now]) => [operation, old, now]).sort(),
-      [
-        ...[1, 2].map((id) => ["D", { id, n: id }, null]),
-        ...[7, 8].map((id) => ["I", null, { id, n: 0 }]),
-        ...[3, 4, 5, 6].map((id) => ["U", { id, n: id }, { id: id + 100, n: -id }]),
-      ],
-    );
+    assert.deepEqual(images(await database.told()).sort(), [
+      ...[1, 2].map((id) => `D {"id":${id},"n":${id}}`),
+      ...[7, 8].map((id) => `I {"id":${id},"n":0}`),
+      ...[3, 4, 5, 6].map((id) => `U {"id":${id},"n":${id}} {"id":${id + 100},"n":${-id}}`),
+    ]);
   });
 
   test("generated columns: stored ones are in the events, virtual ones are null", async (t) => {
@@ -170,8 +133,8 @@ describe("capture", () => {
       await database.query(
         `alter table orders add column twice integer generated always as (id * 2) ${kind}; insert into orders values (1)`,
       );
-      const rows = await events(database);
-      assert.deepEqual(rows.at(-1)?.at(-1), { id: 1, twice: kind === "stored" ? 2 : null });
+      const event = (await database.told()).at(-1);
+      assert.deepEqual(JSON.parse(event?.new ?? ""), { id: 1, twice: kind === "stored" ? 2 : null });
       await database.query("delete from orders; alter table orders drop column twice");
     }
   });
@@ -190,7 +153,7 @@ describe("capture", () => {
     await assert.rejects(admin.query("select from pgevents.outbox"), { code: "42501" });
     await assert.rejects(admin.query("select pgevents.read_fresh('1:1:', 1, 1)"), { code: "42501" });
     await admin.query("reset role");
-    assert.equal((await events(database)).length, 1);
+    assert.equal((await database.lines()).length, 1);
   });
 
   test("a user's function in public with the name of ours is not run with our rights", async (t) => {
@@ -202,16 +165,12 @@ describe("capture", () => {
       "create function public.pg_try_advisory_xact_lock_shared(integer, integer) returns boolean language plpgsql as $$ begin raise exception 'hijacked'; end $$",
     );
     await database.query("set search_path = public, pg_catalog; insert into orders values (1)");
-    assert.equal((await events(database)).length, 1);
+    assert.equal((await database.lines()).length, 1);
   });
 
   test("G3 no NOTIFY is sent while the worker is awake, and one when it sleeps", async (t) => {
     const database = await captured(t, "create table orders (id integer primary key)");
-    const { rows } = await database.query(
-      "select pg_notification_queue_usage() as used, (select prosrc from pg_proc where proname = 'capture_insert' and pronamespace = 'pgevents'::regnamespace) as source",
-    );
-    const channel = /pg_notify\('([^']+)'/.exec(String(rows[0]?.source))?.[1];
-    const lock = /pg_try_advisory_xact_lock_shared\(([^)]+)\)/.exec(String(rows[0]?.source))?.[1];
+    const { channel, wakeLock } = captureNames("pgevents");
     const worker = await connect(t, database.url);
     const heard: string[] = [];
     worker.on("notification", (message) => heard.push(message.channel));
@@ -219,7 +178,7 @@ describe("capture", () => {
     await database.query("insert into orders values (1)");
     await worker.query("select 1");
     assert.deepEqual(heard, [], "awake");
-    await worker.query(`select pg_advisory_lock(${lock})`);
+    await worker.query("select pg_advisory_lock($1, $2)", [...wakeLock]);
     await database.query("insert into orders values (2)");
     await worker.query("select 1");
     assert.deepEqual(heard, [channel], "asleep");

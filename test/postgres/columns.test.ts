@@ -39,7 +39,7 @@ async function scene(t: TestContext, { owner = true, tables = PEOPLE } = {}) {
       ),
     async told(): Promise<{ key: string | null; old: unknown; new: unknown }[]> {
       const { rows } = await database.query<{ key: string | null; old: unknown; new: unknown }>(
-        "select key, old::json, new::json from pgevents.outbox where operation <> 'S' order by id",
+        "select key, old::json, new::json from pgevents.change_event where operation <> 'S' order by id",
       );
       await database.query("truncate pgevents.outbox");
       return rows;
@@ -54,7 +54,7 @@ describe("G7 columns", () => {
     assert.equal((await build({ include: ["salary", "id"] })).changed, false);
     await database.query(`alter table people add column secret text default 'x'; ${INSERT}`);
     const { rows } = await database.query<{ new: string }>(
-      "select new from pgevents.outbox where operation = 'I'",
+      "select new from pgevents.change_event where operation = 'I'",
     );
     assert.match(rows[0]?.new ?? "", /"id" : 1, "salary" : 12\.50 }$/);
     assert.deepEqual(await told(), [{ key: "[1]", old: null, new: { id: 1, salary: 12.5 } }]);
@@ -81,7 +81,7 @@ describe("G7 columns", () => {
       tables: "create table people (email text primary key, token text)",
     });
     const { findings } = await build({ exclude: ["email"], mask: ["token"] });
-    assert.match(findings[0]?.message ?? "", /of the primary key email is excluded or masked/);
+    assert.match(findings[0]?.message ?? "", /of the key email is excluded or masked/);
     await database.query(
       "insert into people values ('planted@example.com', 'planted-token'); update people set email = 'planted-2'; delete from people",
     );
@@ -111,7 +111,7 @@ describe("G7 columns", () => {
     assert.deepEqual(await told(), [{ key: null, old: null, new: {} }]);
     const report = await build({ exclude: ["salary"] });
     assert.deepEqual(
-      report.failures.map(({ table, reason, message }) => [table, reason, message.slice(0, 38)]),
+      report.failures.map(({ where, code, message }) => [where, code, message.slice(0, 38)]),
       [["public.people", "ColumnNotFound", "public.people has no column salary; un"]],
     );
     await build({ exclude: ["pay"] });

@@ -7,7 +7,6 @@ import { CallbackLeases } from "../../src/postgres/callback-lease.ts";
 import { createPool } from "../../src/postgres/connect.ts";
 import { readDeliveryStatus } from "../../src/postgres/delivery-status.ts";
 import { OutboxReader } from "../../src/postgres/outbox.ts";
-import { rotateSegments } from "../../src/postgres/segments.ts";
 import { OutboxCursor } from "../../src/worker/outbox-cursor.ts";
 import { captureSpec } from "../support/capture-spec.ts";
 import { connect, type TestDatabase, type TestEnd, testDatabase } from "../support/postgres.ts";
@@ -148,41 +147,6 @@ describe("leases", () => {
     assert.equal(await leases.checkpoint("a", second.term, position), true);
     await leases.release("a", second.term);
     assert.equal((await leases.acquire(["a"], one)).length, 1);
-  });
-});
-
-describe("segments", () => {
-  test("a segment is emptied once every callback has its rows, not before; writers go on elsewhere", async (t) => {
-    const { database, pool } = await outbox(t);
-    await database.query("insert into orders values (1)");
-    await database.query(
-      "update pgevents.segment set opened_at = now() - interval '1 hour' where number = 0",
-    );
-    assert.deepEqual(await rotateSegments(pool, NAMES, 0), { opened: 1, emptied: [] });
-    await database.query("insert into orders values (2)");
-    const where = async () =>
-      (
-        await database.query(
-          "select tableoid::regclass::text as segment, key from pgevents.outbox order by id",
-        )
-      ).rows;
-    assert.deepEqual(await where(), [
-      { segment: "pgevents.outbox_0", key: "[1]" },
-      { segment: "pgevents.outbox_1", key: "[2]" },
-    ]);
-    assert.deepEqual(await rotateSegments(pool, NAMES, 0), { opened: null, emptied: [] });
-    await database.query("update pgevents.callback set seen = pg_current_snapshot() where name = 'a'");
-    assert.deepEqual((await rotateSegments(pool, NAMES, 0)).emptied, [], "callback b has not got it");
-    await database.query("update pgevents.callback set seen = pg_current_snapshot() where name = 'b'");
-    assert.deepEqual((await rotateSegments(pool, NAMES, 3600)).emptied, [], "the retention is not over");
-    const writer = await connect(t, database.url);
-    await writer.query("begin; insert into orders values (3)");
-    assert.deepEqual((await rotateSegments(pool, NAMES, 0)).emptied, [0]);
-    await writer.query("commit");
-    assert.deepEqual(
-      (await where()).map(({ key }) => key),
-      ["[2]", "[3]"],
-    );
   });
 });
 

@@ -26,7 +26,7 @@ async function scene(t: TestContext, owner: boolean, tables = ""): Promise<Scene
       select concat_ws(' ', operation, schema_name || '.' || table_name,
         new::json ->> 'command_tag', new::json ->> 'object_type', new::json ->> 'original', key) as words,
         case when operation = 'S' then new::json end as change
-      from pgevents.outbox order by id`);
+      from pgevents.change_event order by id`);
     await database.query("truncate pgevents.outbox");
     return rows;
   };
@@ -244,7 +244,7 @@ describe("by event triggers, as a superuser", () => {
     await database.query("create table orders (id int primary key); insert into orders values (1)");
     for (const schema of ["pgevents", "other"]) {
       const { rows } = await database.query(
-        `select string_agg(operation::text, '' order by id) as told from ${schema}.outbox`,
+        `select string_agg(operation::text, '' order by id) as told from ${schema}.change_event`,
       );
       assert.deepEqual(rows, [{ told: "SSI" }], schema);
     }
@@ -265,7 +265,7 @@ describe("by comparison, as an ordinary role", () => {
     await database.query('alter table old drop column a; create table "MiXed" (id serial primary key)');
     assert.deepEqual(
       (await build()).actions.map(({ id }) => id),
-      ["tell-schema-changes", "table:public.MiXed"],
+      ["tell-schema-changes", "table:public.MiXed", "table:public.old"],
     );
     assert.deepEqual(await told(), [
       "S public.old table column true",
@@ -366,10 +366,10 @@ describe("by comparison, as an ordinary role", () => {
   test("event triggers that are asked for and not allowed are a failure of their own", async (t) => {
     const { build } = await scene(t, true, "create table orders (id int primary key)");
     const report = await build({ schemaChanges: "EventTrigger" });
-    assert.deepEqual([report.tables, report.failures.map(({ reason }) => reason)], [1, ["PermissionDenied"]]);
+    assert.deepEqual([report.tables, report.failures.map(({ code }) => code)], [1, ["PermissionDenied"]]);
     assert.match(
-      report.failures[0]?.message ?? "",
-      /Only a superuser can make them; set spec.capture.schemaChanges to Auto or Poll/,
+      `${report.failures[0]?.message} ${report.failures[0]?.remedy}`,
+      /only a superuser can make them\. .* or set spec\.capture\.schemaChanges to Auto or Poll/,
     );
   });
 });

@@ -183,7 +183,7 @@ describe("types of captured rows", () => {
     ];
     const { plan, types } = await readEventTypes(database.settings, captureSpec({ tables }), []);
     assert.deepEqual(
-      plan.failures.map(({ reason }) => reason),
+      plan.findings.map(({ code }) => code),
       ["TableNotFound", "TableNotSupported"],
     );
     assert.deepEqual(
@@ -301,7 +301,7 @@ const OPERATION_OF: Readonly<Record<string, EventOperation>> = {
 async function outbox({ query }: TestDatabase): Promise<ChangeEvent[]> {
   const { rows } = await query<Record<string, string>>(
     `select id::text, operation::text, schema_name, table_name, key, old_key, old::text, new::text, context::text
-    from pgevents.outbox order by outbox.id`,
+    from pgevents.change_event order by change_event.id`,
   );
   return rows.map(({ id = "", operation = "", schema_name = "", table_name = "", ...row }) => ({
     id,

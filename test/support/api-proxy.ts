@@ -10,6 +10,8 @@ import { certificateAuthority } from "./certificates.ts";
 import type { ControlPlane, TestEnd } from "./control-plane.ts";
 
 export interface ApiProxy {
+  /** Where it listens, and the authority of its certificate (PEM). */
+  readonly server: { readonly url: string; readonly ca: string };
   /** The configuration of an admin who comes through the proxy. */
   readonly config: () => KubeConfig;
   /** TLS connections that were accepted so far. */
@@ -22,8 +24,12 @@ export interface ApiProxy {
   readonly openWatches: number;
   /** Sees each request first, and may change its url. True: it answers itself, or never. */
   intercept: ((request: IncomingMessage, response: ServerResponse) => boolean) | null;
+  /** Milliseconds by which each request that is passed on is late. */
+  delayMs: number;
   /** Resets every connection. */
   cut(): void;
+  /** Ends the answers of all open watches in good order, as a load balancer may. */
+  endWatches(): void;
 }
 
 /** Starts the proxy; it ends after the test. */
@@ -31,18 +37,29 @@ export async function startApiProxy(t: TestEnd, plane: ControlPlane): Promise<Ap
   const authority = certificateAuthority("proxy");
   const agent = new Agent({ ca: plane.ca, keepAlive: true });
   const sockets = new Set<Socket>();
-  const state = { connections: 0, requests: [] as string[], mostWatches: 0, openWatches: 0 };
+  /** Open watches, and what is passed on to them. */
+  const watches = new Map<ServerResponse, { answer: IncomingMessage | null }>();
+  const state = { connections: 0, requests: [] as string[], mostWatches: 0, openWatches: 0, delayMs: 0 };
   const intercept: { now: ApiProxy["intercept"] } = { now: null };
   const server = createServer(authority.issue(["127.0.0.1"]), (request, response) => {
     state.requests.push(`${request.method} ${request.url}`);
     if (isWatch(request)) {
       state.openWatches += 1;
       state.mostWatches = Math.max(state.mostWatches, state.openWatches);
+      watches.set(response, { answer: null });
       response.once("close", () => {
         state.openWatches -= 1;
+        watches.delete(response);
       });
     }
-    if (intercept.now?.(request, response) !== true) forward(plane, agent, request, response);
+    if (intercept.now?.(request, response) === true) return;
+    const note = (answer: IncomingMessage) => {
+      const watch = watches.get(response);
+      if (watch !== undefined) watch.answer = answer;
+    };
+    const pass = () => forward(plane, agent, request, response, note);
+    if (state.delayMs > 0) setTimeout(pass, state.delayMs);
+    else pass();
   });
   server.on("secureConnection", (socket: Socket) => {
     state.connections += 1;
@@ -61,8 +78,15 @@ export async function startApiProxy(t: TestEnd, plane: ControlPlane): Promise<Ap
   });
   const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const own = {
+    server: { url, ca: authority.cert },
     config: () => throughProxy(plane, url, authority.cert),
     cut,
+    endWatches: () => {
+      for (const [response, { answer }] of watches) {
+        answer?.unpipe(response);
+        response.end();
+      }
+    },
     get intercept() {
       return intercept.now;
     },
@@ -96,6 +120,7 @@ function forward(
   agent: Agent,
   request: IncomingMessage,
   response: ServerResponse,
+  onAnswer: (answer: IncomingMessage) => void,
 ): void {
   const { method, headers } = request;
   const onward = httpsRequest(
@@ -105,6 +130,7 @@ function forward(
       response.writeHead(answer.statusCode ?? 502, answer.headers);
       response.flushHeaders(); // a watch may have no line for long
       answer.pipe(response);
+      onAnswer(answer);
       answer.on("error", () => response.destroy());
     },
   );

@@ -26,6 +26,7 @@ export const VALUE_SETS: Record<string, object> = {
     nameOverride: "events",
     commonLabels: { team: "data", "app.kubernetes.io/name": "must-not-win" },
     replicaCount: 3,
+    watchLabelSelector: "team in (data,shop),!paused",
     logLevel: "Debug",
     secrets: { requireAllowLabel: false },
     leaderElection: {

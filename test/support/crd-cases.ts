@@ -75,6 +75,16 @@ export const RULE_CASES: RuleCases[] = [
     refused: [capture({ schemaName: "public" }), capture({ schemaName: "information_schema" })],
   },
   {
+    rule: "`maxBytes` or `maxAgeSeconds` must be set when `onLimit` is DropOldest or Pause",
+    accepted: [
+      capture({ backlog: {} }),
+      capture({ backlog: { onLimit: "Alert" } }),
+      capture({ backlog: { onLimit: "DropOldest", maxBytes: 16_777_216 } }),
+      capture({ backlog: { onLimit: "Pause", maxAgeSeconds: 300 } }),
+    ],
+    refused: [capture({ backlog: { onLimit: "DropOldest" } }), capture({ backlog: { onLimit: "Pause" } })],
+  },
+  {
     rule: "`exclude` may be set only when `name` is '*'",
     accepted: [table({ name: "*", exclude: ["a"] }), table({})],
     refused: [table({ exclude: ["a"] })],

@@ -57,12 +57,16 @@ export async function installChart(
   };
 }
 
-/** Starts an operator process of an installation; killed after the test. Later flags win over the chart's. */
+/**
+ * Starts an operator process of an installation; killed after the test. Later flags win over the chart's.
+ * @param cli the program of another checkout
+ */
 export async function startOperator(
   t: TestEnd,
   plane: ControlPlane,
   { namespace, account, args, env }: Installation,
   flags: readonly string[] = [],
+  cli?: string,
 ): Promise<RunningOperator> {
   const kubeconfig = await serviceAccountKubeconfig(plane, namespace, account);
   const metrics = `127.0.0.1:${await freePort()}`;
@@ -73,9 +77,30 @@ export async function startOperator(
     `--probes-address=${probes}`,
     ...flags,
   ];
-  const operator = startCli(t, [...args, ...own], { env: { ...env, KUBECONFIG: undefined } });
+  const operator = startCli(t, [...args, ...own], {
+    env: { ...env, KUBECONFIG: undefined },
+    ...(cli === undefined ? {} : { cli }),
+  });
   const urls = { metricsUrl: `http://${metrics}/metrics`, probesUrl: `http://${probes}` };
   return Object.defineProperties(urls, Object.getOwnPropertyDescriptors(operator)) as RunningOperator;
+}
+
+/** Waits until the operator says that it is ready. */
+export async function ready(operator: RunningOperator): Promise<void> {
+  await eventually(
+    async () => {
+      const answer = await fetch(`${operator.probesUrl}/readyz`);
+      const text = await answer.text();
+      if (!answer.ok) throw new Error(`${text}${operator.stderr}`);
+      return true;
+    },
+    { what: "the operator to be ready", timeoutMs: 60_000 },
+  );
+}
+
+/** The sum of the samples whose name matches. */
+export function total(samples: Map<string, number>, name: RegExp): number {
+  return [...samples].filter(([key]) => name.test(key)).reduce((sum, [, value]) => sum + value, 0);
 }
 
 /** The samples of a scrape, `name{labels}` → value. */

@@ -22,6 +22,8 @@ export interface TestEnd {
 export interface TestDatabaseOptions {
   /** Whether an ordinary role without any special right owns the database, and is what `url` logs in as. */
   readonly owner?: boolean;
+  /** Encoding of the database, with the locale C. Default: the server's, UTF8. */
+  readonly encoding?: string;
 }
 
 export interface TestDatabase {
@@ -43,12 +45,13 @@ export async function testDatabase(t: TestEnd, options: TestDatabaseOptions = {}
   const server = await serverUrl();
   const name = `test_${randomBytes(6).toString("hex")}`;
   const password = randomBytes(12).toString("hex");
+  const encoding = options.encoding ? ` encoding '${options.encoding}' locale 'C' template template0` : "";
   const statements = options.owner
     ? [
         `create role ${name} login nosuperuser nocreatedb nocreaterole nobypassrls password '${password}'`,
-        `create database ${name} owner ${name}`,
+        `create database ${name} owner ${name}${encoding}`,
       ]
-    : [`create database ${name}`];
+    : [`create database ${name}${encoding}`];
   await execute(server, statements);
   const superuserUrl = urlOf(server, { database: name });
   const url = options.owner ? urlOf(server, { database: name, user: name, password }) : superuserUrl;

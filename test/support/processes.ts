@@ -13,6 +13,8 @@ export interface CliOptions {
   /** Added to this process's environment; undefined takes a variable away. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
+  /** The program of another checkout; default: this one's. */
+  readonly cli?: string;
 }
 
 export interface CliProcess {
@@ -28,7 +30,7 @@ export interface CliProcess {
 
 /** Starts `pg-events <args>`; killed at the end of the test if it still runs. */
 export function startCli(t: TestEnd, args: readonly string[], options: CliOptions = {}): CliProcess {
-  return startProcess(t, process.execPath, [CLI, ...args], options);
+  return startProcess(t, process.execPath, [options.cli ?? CLI, ...args], options);
 }
 
 /** Starts any program; killed at the end of the test if it still runs. */

@@ -10,6 +10,7 @@ import {
   type ServerResponse,
 } from "node:http";
 import type { AddressInfo } from "node:net";
+import { networkInterfaces } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TestEnd } from "./postgres.ts";
 import { eventually } from "./processes.ts";
@@ -87,6 +88,14 @@ export interface Receiver {
   close(): Promise<void>;
   /** Listens again on the same port. */
   reopen(): Promise<void>;
+}
+
+/** Workers in a cluster do not call loopback addresses. */
+export function reachableAddress(): string {
+  const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
+  const found = addresses.find(({ family, internal }) => family === "IPv4" && !internal);
+  if (found === undefined) throw new Error("This test needs a network interface besides loopback.");
+  return found.address;
 }
 
 /** Starts on a free loopback port; closed after the test. */

@@ -31,7 +31,11 @@ export interface Sources {
     options?: { name?: string; labels?: Record<string, string> },
   ): Promise<void>;
   /** Creates or replaces a source `shop` with some fields of its spec replaced. */
-  apply(spec?: Record<string, unknown>, name?: string): Promise<LiveSource>;
+  apply(
+    spec?: Record<string, unknown>,
+    name?: string,
+    labels?: Readonly<Record<string, string>>,
+  ): Promise<LiveSource>;
   get(name?: string): Promise<LiveSource | null>;
   patch(change: object, name?: string): Promise<void>;
   remove(name?: string): Promise<void>;
@@ -100,7 +104,7 @@ export async function sourcesIn(t: TestEnd, plane: ControlPlane, namespace: stri
         stringData,
       });
     },
-    apply(spec = {}, name = "shop") {
+    apply(spec = {}, name = "shop", labels = {}) {
       const complete = {
         database: { secretRef: { name: "shop-db" }, tls: { mode: "Disable" }, connectTimeoutSeconds: 2 },
         callbacks: [{ name: "orders", http: { uri: "http://127.0.0.1:9/events" } }],
@@ -109,7 +113,7 @@ export async function sourcesIn(t: TestEnd, plane: ControlPlane, namespace: stri
       return apply(path(name), {
         apiVersion: "pgevents.dev/v1alpha1",
         kind: "PgEventSource",
-        metadata: { name, namespace },
+        metadata: { name, namespace, labels },
         spec: complete,
       });
     },

@@ -1,14 +1,8 @@
 import { z } from "zod";
-import { operations } from "./capture.ts";
-import {
-  integer,
-  listByKeys,
-  objectName,
-  secretKey,
-  secretKeyRef,
-  sqlName,
-  withEmptyDefault,
-} from "./fields.ts";
+import { integer, listByKeys, objectName, secretKey, secretKeyRef, withEmptyDefault } from "./fields.ts";
+import { filter } from "./filter.ts";
+import { kafka } from "./kafka.ts";
+import { nats } from "./nats.ts";
 import { withRules } from "./rule.ts";
 
 const FORBIDDEN_HEADERS =
@@ -90,7 +84,8 @@ const http = z
       .meta({ description: "Transport security of https requests. Default: the system's authorities." }),
   })
   .meta({
-    description: "Delivery by HTTP POST; or set `module`. Any 2xx answer acknowledges. Default: none.",
+    description:
+      "Delivery by HTTP POST; or set another transport. Any 2xx answer acknowledges. Default: none.",
   });
 
 const modulePath = z
@@ -137,33 +132,19 @@ const module = withRules(
     "Delivery to functions of your own JavaScript module: `onData(event, context)` and `onSchemaChange(event, context)`, in a thread of the worker. What they return, or its promise, acknowledges; what they throw is a failure. `delivery.timeoutSeconds` bounds each call. Default: none.",
 });
 
-const filter = z
-  .strictObject({
-    tables: listByKeys(
-      ["schema", "name"],
-      z.strictObject({
-        schema: sqlName("Schema of the table."),
-        name: sqlName("Name of the table, or '*' for every table of the schema."),
-      }),
-    )
-      .min(1)
-      .max(256)
-      .optional()
-      .meta({ description: "Only events of these tables. Default: all captured." }),
-    operations: operations.optional().meta({ description: "Only these operations. Default: all captured." }),
-    schemaChanges: z.enum(["Include", "Exclude", "Only"]).optional().meta({
-      description:
-        "Whether the callback gets events of changed tables, besides those of rows, or only those. Default: Exclude for `http`, Include for `module`.",
-    }),
-  })
-  .meta({ description: "Which of the captured events this callback gets. Default: all." });
+const stdout = z.strictObject({}).meta({
+  description:
+    "Writes each event as a line of JSON (a structured CloudEvent) to the worker's standard output, where nothing else is written but by modules; or set another transport. Default: none.",
+});
+
+export const TRANSPORTS = ["http", "module", "nats", "kafka", "stdout"] as const;
 
 const batch = z
   .strictObject({
     maxEvents: integer(
       1,
       10_000,
-      "Events in one request at most; needs the format CloudEventsBatch. Default: 100.",
+      "Events in one request at most: of the HTTP format CloudEventsBatch, of `kafka` and of `stdout`. Default: 100.",
     ).default(100),
     maxBytes: integer(
       1024,
@@ -176,7 +157,7 @@ const batch = z
       "Milliseconds to wait for a batch to fill. Default: 0 (send what is there).",
     ).default(0),
   })
-  .meta({ description: "Size of batches, for the format CloudEventsBatch." });
+  .meta({ description: "Size of batches: of the HTTP format CloudEventsBatch, of `kafka` and of `stdout`." });
 
 const delivery = withRules(
   z.strictObject({
@@ -225,15 +206,18 @@ const callback = z.strictObject({
   }),
   http: http.optional(),
   module: module.optional(),
+  nats: nats.optional(),
+  kafka: kafka.optional(),
+  stdout: stdout.optional(),
   batch: withEmptyDefault(batch),
   delivery: withEmptyDefault(delivery),
 });
 
 export const callbackSchema = withRules(callback, [
   {
-    cel: "has(self.http) != has(self.module)",
-    message: "exactly one of `http` and `module` must be set",
-    holds: (callback) => (callback.http === undefined) !== (callback.module === undefined),
+    cel: `[${TRANSPORTS.map((name) => `has(self.${name})`).join(", ")}].filter(x, x).size() == 1`,
+    message: "exactly one of `http`, `module`, `nats`, `kafka` and `stdout` must be set",
+    holds: (callback) => TRANSPORTS.filter((name) => callback[name] !== undefined).length === 1,
   },
 ]);
 

@@ -9,7 +9,8 @@ export const CONDITION_TYPES = {
   Built: "Capture in the database matches the spec, for every table.",
   CallbacksResolved: "Every callback has an address that may be called.",
   Deployed: "The worker Deployment exists as wanted and all its pods are available.",
-  Delivering: "A worker holds every callback and none of them fails to deliver.",
+  Delivering:
+    "A worker holds every callback, none of them fails to deliver, and the outbox is within its limits.",
 } as const;
 
 export type ConditionType = keyof typeof CONDITION_TYPES;
@@ -24,6 +25,9 @@ export const REASONS = {
   Delivering: "Workers deliver to every callback.",
   // Not known yet, or not wanted.
   Pending: "Not looked at yet, because an earlier condition is not True.",
+  Building: "A build is under way; the message says how far it is.",
+  ManualInstallPending:
+    "`spec.capture.install` is Manual, and the SQL in the ConfigMap that the message names has to be run.",
   DeploymentUpdating: "A rollout of the worker Deployment is under way.",
   WaitingForWorker: "No worker has taken over a callback yet.",
   Suspended: "`spec.suspend` is true: capture goes on, delivery waits.",
@@ -49,6 +53,9 @@ export const REASONS = {
   DeploymentUnavailable: "Worker pods are not available.",
   DeploymentFailed: "The API server refused the worker Deployment.",
   CallbackFailing: "A callback fails to take events; they are kept and tried again.",
+  BacklogLimitReached: "The outbox is beyond a limit of `capture.backlog`.",
+  EventsLost: "Events were lost within the last hour, as `capture.backlog.onLimit` wants it at a limit.",
+  CapturePaused: "Changes are not captured, as `capture.backlog.onLimit` wants it at a limit.",
   CleanupBlocked: "Capture cannot be removed from the database yet.",
 } as const;
 

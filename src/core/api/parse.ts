@@ -23,21 +23,22 @@ export const manifestSchema = z.strictObject({
 });
 
 /**
- * Validates a manifest and fills in the defaults. As on the API server, a field that is null counts
+ * Validates a manifest and fills in the defaults; expressions.ts does the rest. As on the API server, a field that is null counts
  * as absent.
  * @param where what the input is, for the message: a file name, or `namespace/name`
  * @throws PgEventsError PGE_MANIFEST_INVALID that lists the findings with their paths
  */
 export function parsePgEventSource(value: unknown, where: string): PgEventSource {
   if (depthOf(value) > MAX_DEPTH)
-    throw invalid(where, ["the document: is nested too deeply, or refers to itself"]);
+    throw invalidManifest(where, ["the document: is nested too deeply, or refers to itself"]);
   const parsed = manifestSchema.safeParse(withoutNulls(value), { reportInput: true });
-  if (!parsed.success) throw invalid(where, parsed.error.issues.flatMap(findingsOf));
+  if (!parsed.success) throw invalidManifest(where, parsed.error.issues.flatMap(findingsOf));
   const { apiVersion, kind, metadata, spec } = parsed.data;
   return { apiVersion, kind, metadata: metadata as SourceMetadata, spec };
 }
 
-function invalid(where: string, findings: string[]): PgEventsError {
+/** The error for a manifest with these findings, each with its path. */
+export function invalidManifest(where: string, findings: string[]): PgEventsError {
   const more = findings.length > MAX_FINDINGS ? `; and ${findings.length - MAX_FINDINGS} more` : "";
   const list = findings.slice(0, MAX_FINDINGS).join("; ");
   return new PgEventsError("PGE_MANIFEST_INVALID", `${where} is not a valid ${KIND}: ${list}${more}.`, {

@@ -41,6 +41,14 @@ export const statusSchema = z
           .max(64)
           .optional()
           .meta({ description: "Tables that could not be captured, the first 64." }),
+        findings: z.array(z.string()).max(32).optional().meta({
+          description:
+            "What else was found in the database, errors first, each with what to do: the first 32, and 1,024 characters of each. See docs/reference/findings.md.",
+        }),
+        manualInstall: z
+          .object({ configMapName: text("Name of the ConfigMap with the SQL to run.").optional() })
+          .optional()
+          .meta({ description: "What waits for somebody to run it, when `spec.capture.install` is Manual." }),
         schemaChangeMode: text("How changes of tables are noticed: EventTrigger, Poll or Off.").optional(),
         serverVersion: text("Version of the PostgreSQL server.").optional(),
         lastBuildTime: time("When a build last changed something.").optional(),
@@ -61,7 +69,13 @@ export const statusSchema = z
         pendingEvents: count(
           "Events not yet acknowledged, summed over the callbacks; an estimate.",
         ).optional(),
+        oldestAgeSeconds: count("Age of the oldest event that a callback has not got.").optional(),
         deadLetters: count("Dead letters, summed over the callbacks.").optional(),
+        lostEvents: count(
+          "Events that `capture.backlog.onLimit` dropped before a callback had them, summed over the callbacks.",
+        ).optional(),
+        outboxBytes: count("Bytes that the outbox takes on disk.").optional(),
+        capturePausedSince: time("Changes are not captured since then; absent while they are.").optional(),
       })
       .optional()
       .meta({ description: "Delivery as a whole, refreshed about once a minute." }),
@@ -69,9 +83,14 @@ export const statusSchema = z
       .array(
         z.object({
           name: text("Name of the callback."),
-          uri: text("Address in use.").optional(),
+          uri: text("Where the events go: address, or server with subject or topic.").optional(),
           state: text("Delivering, Failing, Suspended or Waiting.").optional(),
           lastError: text("What the last failed attempt met; never a response body.").optional(),
+          pendingEvents: count("Events it has not acknowledged; an estimate above 10,000.").optional(),
+          oldestAgeSeconds: count("Age of the oldest of them.").optional(),
+          lostEvents: count(
+            "Events that were dropped before it had them, whatever its filter; an estimate above a million at once.",
+          ).optional(),
         }),
       )
       .max(16)

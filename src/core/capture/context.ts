@@ -1,20 +1,22 @@
-/** The context of a change as a JSON expression, for the functions in the database. */
+/** What the spec keeps of the circumstances of a change as a JSON expression, for the functions in the database. */
 import type { CaptureSpec } from "../api/capture.ts";
 import { literal } from "./quote.ts";
 
 export type ContextSpec = CaptureSpec["context"];
 
-/** @param more further pairs of names and values, as SQL */
+/**
+ * Beside the role and the name of the application, which the outbox has columns for; `null::json` for nothing.
+ * A query, so that a statement evaluates it once, not for each row.
+ * @param more further pairs of names and values, as SQL
+ */
 export function contextExpression({ query, settings, traceparent }: ContextSpec, ...more: string[]): string {
   const pairs = [
-    "'session_user', session_user",
-    "'application_name', current_setting('application_name')",
     ...(query ? ["'query', current_query()"] : []),
     ...(settings === undefined ? [] : [`'settings', ${settingsExpression(settings)}`]),
     ...(traceparent === undefined ? [] : [`'traceparent', ${settingValue(traceparent)}`]),
     ...more,
   ];
-  return `json_build_object(${pairs.join(", ")})`;
+  return pairs.length === 0 ? "null::json" : `(select json_build_object(${pairs.join(", ")}))`;
 }
 
 /** Queries that fail when the role may not read a setting: better in a build than in a write. */

@@ -1,5 +1,5 @@
 /** Per-table DDL and the statements of a build, as text. Every name passes `ident`, every text `literal`. */
-import { functionsDigest, SCHEMA_COMMENT, TABLES_DIGEST } from "./catalog-sql.ts";
+import { functionsDigest, SCHEMA_COMMENT, strayObjects, TABLES_DIGEST } from "./catalog-sql.ts";
 import { settingChecks } from "./context.ts";
 import type { CaptureAction } from "./diff.ts";
 import { createEventTriggers, dropEventTrigger } from "./event-triggers.ts";
@@ -8,6 +8,7 @@ import type { CaptureNames } from "./names.ts";
 import { fillPlaceholders } from "./placeholders.ts";
 import { ident, literal, qualified } from "./quote.ts";
 import { createTrigger } from "./triggers.ts";
+import { grantWorkerRights } from "./worker-rights.ts";
 
 /** The texts of sql/, by version, and the function files joined. */
 export interface SqlSources {
@@ -43,11 +44,17 @@ export function statementsFor(action: CaptureAction, names: CaptureNames, source
       ];
     case "ReplaceFunctions":
       return [
-        ...settingChecks(action.context),
-        fillPlaceholders(sources.functions, names, action.context),
+        ...settingChecks(action.options.context),
+        fillPlaceholders(sources.functions, names, action.options),
         `revoke all on all functions in schema ${schema} from public`,
         `update ${schema}.installation set functions_hash = ${literal(action.hash)} || ' ' || (${functionsDigest(names)})`,
       ];
+    case "RestoreOwnership":
+      return [
+        `do $restore$ declare stray record; begin for stray in ${strayObjects(names)} loop execute stray.reown; execute stray.regrant; end loop; end $restore$`,
+      ];
+    case "GrantWorker":
+      return grantWorkerRights(action.role, names);
     case "AddCallback":
       return [
         `insert into ${schema}.callback (name, seen) values (${literal(action.callback)}, pg_current_snapshot()) on conflict (name) do nothing`,
@@ -63,7 +70,7 @@ export function statementsFor(action: CaptureAction, names: CaptureNames, source
         ...action.drop
           .filter((name) => !created.some((trigger) => trigger.name === name))
           .map((name) => `drop trigger if exists ${ident(name)} on ${table}`),
-        ...created.map(({ statement }) => statement),
+        ...created.flatMap(({ statements }) => statements),
       ];
     }
     case "FollowSchemaChanges":

@@ -4,7 +4,6 @@
  * Triggers that do not call our functions are never touched.
  */
 import type { Operation } from "../api/capture.ts";
-import type { ContextSpec } from "./context.ts";
 import { EVENT_TRIGGER_COUNT } from "./event-triggers.ts";
 import type {
   CaptureEntry,
@@ -15,7 +14,9 @@ import type {
   TableName,
 } from "./model.ts";
 import { tableText } from "./model.ts";
-import type { CaptureLevel } from "./triggers.ts";
+import type { CaptureNames } from "./names.ts";
+import type { FunctionOptions } from "./placeholders.ts";
+import { isCurrent, type TriggeredTable } from "./triggers.ts";
 
 export type CaptureAction =
   | { readonly kind: "InstallSchema"; readonly id: string; readonly owner: string }
@@ -24,20 +25,12 @@ export type CaptureAction =
       readonly kind: "ReplaceFunctions";
       readonly id: string;
       readonly hash: string;
-      readonly context: ContextSpec;
+      readonly options: FunctionOptions;
     }
+  | { readonly kind: "RestoreOwnership"; readonly id: string }
+  | { readonly kind: "GrantWorker"; readonly id: string; readonly role: string }
   | { readonly kind: "AddCallback"; readonly id: string; readonly callback: string }
-  | {
-      readonly kind: "SetTriggers";
-      readonly id: string;
-      readonly table: TableName;
-      readonly root: TableName;
-      readonly level: CaptureLevel;
-      readonly key: readonly string[];
-      readonly shape: string;
-      readonly create: readonly Operation[];
-      readonly drop: readonly string[];
-    }
+  | SetTriggers
   | { readonly kind: "RemoveCallback"; readonly id: string; readonly callback: string }
   | { readonly kind: "TellSchemaChanges"; readonly id: string }
   | {
@@ -58,7 +51,15 @@ export type CaptureAction =
       readonly epoch: number | null;
     };
 
+interface SetTriggers extends TriggeredTable {
+  readonly kind: "SetTriggers";
+  readonly id: string;
+  readonly create: readonly Operation[];
+  readonly drop: readonly string[];
+}
+
 export interface DesiredCapture {
+  readonly names: CaptureNames;
   readonly owner: string;
   readonly tables: readonly DesiredTable[];
   readonly callbacks: readonly string[];
@@ -66,13 +67,15 @@ export interface DesiredCapture {
   readonly migrations: readonly number[];
   /** Fingerprint of the function files and of what is filled in. */
   readonly functionsHash: string;
-  readonly context: ContextSpec;
+  readonly functionOptions: FunctionOptions;
   readonly schemaChangeMode: SchemaChangeMode;
   readonly captureTables: readonly CaptureEntry[];
   readonly specHash: string;
   readonly version: string;
   /** The builder's epoch, when it has one: a lower one than the recorded is refused before. */
   readonly epoch: number | null;
+  /** Role of the worker, where another one makes capture (`install: Manual`). */
+  readonly workerRole: string | null;
 }
 
 export interface CaptureDiff {
@@ -85,7 +88,7 @@ export function diffCapture(desired: DesiredCapture, observed: ObservedCatalog):
   const applied = new Set(installation?.migrations ?? []);
   const wanted = new Map(desired.tables.map((table) => [tableText(table), table]));
   const tableActions = observed.relations.flatMap((relation) =>
-    setTriggers(relation, wanted.get(tableText(relation))),
+    setTriggers(relation, wanted.get(tableText(relation)), desired.names),
   );
   const known = installation?.callbacks ?? [];
   const actions: CaptureAction[] = [];
@@ -94,9 +97,15 @@ export function diffCapture(desired: DesiredCapture, observed: ObservedCatalog):
     if (!applied.has(version)) actions.push({ kind: "Migrate", id: `migrate:${version}`, version });
   }
   if (installation?.functionsHash !== desired.functionsHash) {
-    const { functionsHash: hash, context } = desired;
-    actions.push({ kind: "ReplaceFunctions", id: "functions", hash, context });
+    const { functionsHash: hash, functionOptions: options } = desired;
+    actions.push({ kind: "ReplaceFunctions", id: "functions", hash, options });
   }
+  // A superuser's build makes new functions that belong to that role.
+  if (installation !== null && (actions.length > 0 || !installation.ownerRights))
+    actions.push({ kind: "RestoreOwnership", id: "ownership" });
+  // What was made above is new to the worker's role as well.
+  if (desired.workerRole !== null && (actions.length > 0 || installation?.workerRights !== true))
+    actions.push({ kind: "GrantWorker", id: "grants", role: desired.workerRole });
   // A callback's position must be older than the first event of a trigger that is made for it.
   for (const callback of desired.callbacks.filter((name) => !known.includes(name))) {
     actions.push({ kind: "AddCallback", id: `callback:${callback}`, callback });
@@ -119,25 +128,37 @@ export function diffCapture(desired: DesiredCapture, observed: ObservedCatalog):
   return { actions };
 }
 
-function setTriggers(relation: ObservedRelation, desired: DesiredTable | undefined) {
-  const { operations = [], shape = "" } = desired ?? {};
-  const current = relation.triggers.filter(
-    (trigger) =>
-      trigger.current &&
-      (trigger.shape ?? shape) === shape &&
-      trigger.operation !== null &&
-      operations.includes(trigger.operation),
+function setTriggers(
+  relation: ObservedRelation,
+  desired: DesiredTable | undefined,
+  names: CaptureNames,
+): SetTriggers[] {
+  const { schema, name, triggers } = relation;
+  const id = `table:${tableText(relation)}`;
+  if (desired === undefined) {
+    const drop = triggers.map((trigger) => trigger.name);
+    return drop.length === 0
+      ? []
+      : [{ kind: "SetTriggers", id, ...unwanted({ schema, name }), create: [], drop }];
+  }
+  const { operations, root, level, about, rule, when, settingsMatter, replicated } = desired;
+  const which = { table: { schema, name }, root, level };
+  const table: TriggeredTable = { ...which, about, rule, when, settingsMatter, replicated };
+  const current = triggers.filter(
+    (trigger) => operations.some((one) => one === trigger.operation) && isCurrent(trigger, table, names),
   );
   const create = operations.filter(
     (operation) => !current.some((trigger) => trigger.operation === operation),
   );
-  const drop = relation.triggers.filter((trigger) => !current.includes(trigger)).map(({ name }) => name);
-  if (create.length === 0 && drop.length === 0) return [];
-  const { schema, name, level, key } = relation;
-  const table = { schema, name };
-  const id = `table:${tableText(relation)}`;
-  const root = relation.root ?? table;
-  return [{ kind: "SetTriggers" as const, id, table, root, level, key, shape, create, drop }];
+  const drop = triggers.filter((trigger) => !current.includes(trigger)).map((trigger) => trigger.name);
+  return create.length === 0 && drop.length === 0
+    ? []
+    : [{ kind: "SetTriggers", id, ...table, create, drop }];
+}
+
+function unwanted(table: TableName): TriggeredTable {
+  const nothing = { about: "", rule: "", when: {}, settingsMatter: false, replicated: false };
+  return { table, root: table, level: "Statement", ...nothing };
 }
 
 function followSchemaChanges(mode: SchemaChangeMode, { installation, eventTriggers }: ObservedCatalog) {
@@ -153,6 +174,7 @@ function followSchemaChanges(mode: SchemaChangeMode, { installation, eventTrigge
 
 function isRecorded(desired: DesiredCapture, installation: ObservedCatalog["installation"]): boolean {
   if (installation === null) return false;
+  if (desired.workerRole !== null) return installation.specHash === desired.specHash; // nobody runs SQL only for a version
   const epoch = desired.epoch === null || Number(installation.epoch) === desired.epoch;
   return epoch && installation.specHash === desired.specHash && installation.version === desired.version;
 }

@@ -3,9 +3,17 @@ import type { CaptureSpec } from "../api/capture.ts";
 
 /** Fingerprint of what a build makes: 16 hex digits. Settings that only the worker reads do not count. */
 export function captureFingerprint(capture: CaptureSpec, callbacks: readonly string[]): string {
-  const { schemaName, tables = null, schemaChanges, context } = capture;
+  const { schemaName, tables = null, schemaChanges, context, onError, replicated } = capture;
   return digest(
-    JSON.stringify({ schemaName, tables, schemaChanges, context, callbacks: [...callbacks].sort() }),
+    JSON.stringify({
+      schemaName,
+      tables,
+      schemaChanges,
+      context,
+      onError,
+      replicated,
+      callbacks: [...callbacks].sort(),
+    }),
   );
 }
 

@@ -1,6 +1,6 @@
 /** What a build compares: relations and triggers as the catalog has them, and as the spec wants them. */
 import type { Operation } from "../api/capture.ts";
-import type { CaptureLevel } from "./triggers.ts";
+import type { CaptureLevel, TriggeredTable } from "./triggers.ts";
 
 export interface TableName {
   readonly schema: string;
@@ -10,11 +10,16 @@ export interface TableName {
 /** A trigger that calls one of our functions, whatever its name. */
 export interface ObservedTrigger {
   readonly name: string;
+  /** Null: a build makes none of that name. */
   readonly operation: Operation | null;
-  /** It is what a build would create now: name, events, key columns, enabled; but for `shape`. */
-  readonly current: boolean;
-  /** Its argument for what of a row is captured (`rowShape`); null for TRUNCATE. */
-  readonly shape: string | null;
+  /** What the server prints of it after its events, table and level; null when those are not as a build makes them. */
+  readonly tail: string | null;
+  /** The capture schema's name as the server prints it. */
+  readonly callSchema: string;
+  /** O: enabled, A: also for what replication writes; anything else: not. */
+  readonly enabled: string;
+  /** Of a partitioned table: it is enabled alike on every partition. */
+  readonly clonesAlike: boolean;
 }
 
 export interface ObservedRelation extends TableName {
@@ -22,13 +27,36 @@ export interface ObservedRelation extends TableName {
   readonly kind: string;
   /** Of a partition: the table at the top of its tree; else null. */
   readonly root: TableName | null;
+  /** The level that it has at least. */
   readonly level: CaptureLevel;
   /** An extension made it; '*' leaves it out. */
   readonly ofExtension: boolean;
   readonly columns: readonly string[];
+  readonly columnsDigest: string;
+  /** Settings of writers change the text of its values. */
+  readonly settingsMatter: boolean;
   /** Columns of the primary key, in key order; empty without one. */
   readonly key: readonly string[];
   readonly triggers: readonly ObservedTrigger[];
+  readonly facts: RelationFacts;
+}
+
+/** What else there is to know of a relation before its triggers are made. */
+export interface RelationFacts {
+  /** What the role lacks for making triggers here: rights on this table, its schema or its partitions. */
+  readonly missingRights: readonly MissingRight[];
+  /** The role may drop triggers: it is, or is a member of, the owner. */
+  readonly owned: boolean;
+  readonly unlogged: boolean;
+  readonly rowSecurity: boolean;
+  /** A subscription of logical replication writes to it. */
+  readonly subscribed: boolean;
+}
+
+/** `object` as SQL names it. */
+export interface MissingRight {
+  readonly privilege: "USAGE" | "TRIGGER";
+  readonly object: string;
 }
 
 /** How changes of tables are noticed and told of. */
@@ -49,13 +77,49 @@ export interface ObservedInstallation {
   readonly tablesChanged: boolean;
   /** Every function is there, came from the same source text, and was not changed since. */
   readonly functionsHash: string | null;
+  /** Owners of the objects in the schema hold what their functions need: nobody has revoked it. */
+  readonly ownerRights: boolean;
+  /** The worker's role holds what a worker needs (`worker-rights.ts`). */
+  readonly workerRights: boolean;
+}
+
+/** The server, and what the role may do and finds set there. */
+export interface ServerFacts {
+  readonly role: string;
+  readonly database: string;
+  readonly inRecovery: boolean;
+  /** The process that answered. */
+  readonly backendPid: number;
+  /** The role may create schemas in the database. */
+  readonly mayCreateSchema: boolean;
+  /** Connections that the role could still make, as the server, the database and the role limit them. */
+  readonly freeConnections: number;
+  /** Settings as a new session of the role has them, in their base units; also those of the spec that the server knows. */
+  readonly settings: Readonly<Record<string, string>>;
+}
+
+/** The capture schema as the catalog has it, whatever is in it. */
+export interface ObservedSchema {
+  /** Names of the tables and sequences in it, ours or not. */
+  readonly relations: readonly string[];
+  readonly functions: number;
+  /** Columns of the outbox. */
+  readonly outboxColumns: readonly string[];
+  /** The role may use it; true when it is not there. */
+  readonly usable: boolean;
+  /** The role owns it and everything in it, or is a member of the owner. */
+  readonly owned: boolean;
+  /** Null: the schema is not there. */
+  readonly owner: string | null;
+  /** Owner by its `installation`, when that table is all that can be read of a damaged capture. */
+  readonly damagedOwner: string | null;
 }
 
 export interface ObservedCatalog {
   readonly serverVersion: string;
   readonly readOnly: boolean;
-  /** The capture schema holds tables or functions, ours or not. */
-  readonly schemaInUse: boolean;
+  readonly server: ServerFacts;
+  readonly schema: ObservedSchema;
   readonly installation: ObservedInstallation | null;
   /** The role may make event triggers. */
   readonly mayMakeEventTriggers: boolean;
@@ -67,11 +131,10 @@ export interface ObservedCatalog {
 }
 
 /** A table with the operations that its triggers must capture. */
-export interface DesiredTable extends TableName {
+export interface DesiredTable extends TableName, Omit<TriggeredTable, "table"> {
   /** It is captured as a part of another one. */
   readonly isPartition: boolean;
   readonly operations: readonly Operation[];
-  readonly shape: string;
 }
 
 /** What to capture, as the functions in the database read it; `schema` null: any. */
@@ -80,25 +143,13 @@ export interface CaptureEntry {
   readonly name: string;
   readonly exclude?: readonly string[] | undefined;
   readonly operations: readonly Operation[];
-  readonly shape: string;
-}
-
-/** Why a table of the spec is not captured. A reason of core/api/conditions.ts. */
-export interface TableFailure {
-  readonly table: string;
-  readonly reason:
-    | "ColumnNotFound"
-    | "TableNotFound"
-    | "TableNotSupported"
-    | "PermissionDenied"
-    | "LockTimeout"
-    | "BuildFailed";
-  readonly message: string;
-}
-
-/** Something the user should know that does not stop the build. */
-export interface Finding {
-  readonly message: string;
+  readonly rule: string;
+  readonly when: Readonly<Partial<Record<Operation, string>>>;
+  /** Instead of the primary key. */
+  readonly key?: readonly string[] | undefined;
+  /** Triggers are for each row, whatever the table. */
+  readonly byRow: boolean;
+  readonly replicated: boolean;
 }
 
 export function tableText({ schema, name }: TableName): string {

@@ -1,22 +1,36 @@
 /** The placeholders of sql/: names of one capture, and pieces of SQL that a build shares with the functions. */
-import { KEY_COLUMNS, SCHEMA_COMMENT, TABLE_SHAPE, TOLD_TABLES, USER_SCHEMA } from "./catalog-sql.ts";
-import { type ContextSpec, contextExpression } from "./context.ts";
+
+import type { CaptureSpec } from "../api/capture.ts";
+import { SEGMENTS } from "./backlog.ts";
+import {
+  COLUMNS_DIGEST,
+  KEY_COLUMNS,
+  SCHEMA_COMMENT,
+  SETTINGS_MATTER,
+  TABLE_SHAPE,
+  TOLD_TABLES,
+  USER_SCHEMA,
+} from "./catalog-sql.ts";
+import { contextExpression } from "./context.ts";
 import type { CaptureNames } from "./names.ts";
 import { literal } from "./quote.ts";
-import { CAPTURED_AS, LEVEL, TRIGGER_COLUMNS, TRIGGER_DEFINITION, triggerValues } from "./triggers.ts";
+import { CAPTURED_AS, LEVEL, TRIGGER_COLUMNS, TRIGGER_HEAD, triggerValues } from "./triggers.ts";
 
-const PLAIN_CONTEXT: ContextSpec = { query: false };
+/** What of the spec is written into the functions. */
+export type FunctionOptions = Pick<CaptureSpec, "context" | "onError">;
 
-/** @param context what is kept of the circumstances of a change */
+const PLAIN: FunctionOptions = { context: { query: false }, onError: "Abort" };
+
 export function fillPlaceholders(
   template: string,
   names: CaptureNames,
-  context: ContextSpec = PLAIN_CONTEXT,
+  { context, onError }: FunctionOptions = PLAIN,
 ): string {
   const values: Readonly<Record<string, string>> = {
     schema: names.schema,
     schema_name: literal(names.schemaName),
     schema_comment: literal(SCHEMA_COMMENT),
+    segment_sequence: `${literal(`${names.schema}.outbox_segment`)}::regclass`,
     channel: literal(names.channel),
     lock: names.wakeLock.join(", "),
     context: contextExpression(context),
@@ -24,20 +38,51 @@ export function fillPlaceholders(
       context,
       "'partition', json_build_object('schema', tg_table_schema, 'table', tg_table_name)",
     ),
-    trigger_shapes: `(values ${triggerValues(names)}) as shape ${TRIGGER_COLUMNS}`,
-    captured_as: oneLine(CAPTURED_AS),
     root_context: contextExpression(
       context,
       "'root', json_build_object('schema', tg_argv[0], 'table', tg_argv[1])",
     ),
-    trigger_definition: oneLine(TRIGGER_DEFINITION),
+    fixed_settings: FIXED_SETTINGS,
+    on_error: onError === "Skip" ? skipChange(names) : "",
+    trigger_shapes: `(values ${triggerValues(names)}) as shape ${TRIGGER_COLUMNS}`,
+    trigger_head: oneLine(TRIGGER_HEAD),
+    captured_as: oneLine(CAPTURED_AS),
     level: oneLine(LEVEL),
     key_columns: oneLine(KEY_COLUMNS),
+    columns_digest: oneLine(COLUMNS_DIGEST),
+    settings_matter: oneLine(SETTINGS_MATTER),
     user_schema: oneLine(USER_SCHEMA),
     told_tables: oneLine(TOLD_TABLES),
     table_shape: oneLine(TABLE_SHAPE),
   };
-  return template.replace(/@(\w+)@/g, (text, name: string) => values[name] ?? text);
+  return template
+    .replace(/@each_variant@([\s\S]*?)@end_variant@/g, (_text, part: string) => forEachVariant(part))
+    .replace(/@each_segment@([\s\S]*?)@end@/g, (_text, part: string) => forEachSegment(part))
+    .replace(/@(\w+)@/g, (text, name: string) => values[name] ?? text);
+}
+
+/** What else of the writer's settings changes the text of values: of floats, bytea, intervals, ranges and reg* types. */
+const FIXED_SETTINGS =
+  "set datestyle = 'ISO, MDY' set intervalstyle = 'postgres' set bytea_output = 'hex' set extra_float_digits = 1 set quote_all_identifiers = off";
+
+/** Each setting costs a call about a microsecond, so tables without such types go without. */
+function forEachVariant(part: string): string {
+  const variant = (suffix: string, settings: string) =>
+    part.replaceAll("@variant@", suffix).replaceAll("@more_settings@", settings);
+  return variant("", "") + variant("_fixed", FIXED_SETTINGS);
+}
+
+function forEachSegment(part: string): string {
+  return Array.from({ length: SEGMENTS }, (_, number) => part.replaceAll("@segment@", String(number))).join(
+    "",
+  );
+}
+
+/** The end of a capture function's block: the write goes on, and is counted as not captured. */
+function skipChange({ schema }: CaptureNames): string {
+  return `exception when others then
+  perform ${schema}.skip_change(tg_table_schema || '.' || tg_table_name, sqlerrm, sqlstate);
+  return null;`;
 }
 
 /** Comments of sql/ name placeholders, and end with their line. */

@@ -1,23 +1,19 @@
 /** Which tables the spec asks for, among the relations that exist. Pure. */
 import { type CaptureSpec, OPERATIONS, type TableSpec } from "../api/capture.ts";
+import { type Finding, finding } from "./findings.ts";
 import {
   type CaptureEntry,
   type DesiredTable,
-  type Finding,
   type ObservedCatalog,
   type ObservedRelation,
   type SchemaChangeMode,
-  type TableFailure,
   type TableName,
   tableText,
 } from "./model.ts";
-import { keepsIdentity, missingColumns, rowShape } from "./row-shape.ts";
-
-const EVERY_TABLE: CaptureEntry = { schema: null, name: "*", operations: [...OPERATIONS], shape: "" };
+import { aboutTable, conditions, keepsIdentity, missingColumns, rowRule } from "./row-rule.ts";
 
 export interface CapturePlan {
   readonly tables: readonly DesiredTable[];
-  readonly failures: readonly TableFailure[];
   readonly findings: readonly Finding[];
 }
 
@@ -32,27 +28,42 @@ export function planCapture(spec: CaptureSpec, relations: readonly ObservedRelat
     if (entry === undefined) continue;
     const obstacle = obstacleOf(relation) ?? (entry.name === "*" ? reasonToSkip(relation) : null);
     if (obstacle === null) {
-      tables.push(desiredTable(relation, entry));
+      tables.push(desiredTable(relation, entry, spec.replicated));
       findings.push(...keyFinding(relation, entry));
     } else if (entry.name === "*") skipped.set(obstacle, (skipped.get(obstacle) ?? 0) + 1);
   }
   return {
     tables,
-    failures: entries.flatMap((entry) => failureOf(entry, relations)),
     findings: [
+      ...entries.flatMap((entry) => failureOf(entry, relations)),
       ...findings,
-      ...[...skipped].map(([obstacle, count]) => ({ message: `${count} skipped under '*': ${obstacle}.` })),
+      ...[...skipped].map(([obstacle, count]) =>
+        finding("Skipped", "tables", `${count} skipped under '*': ${obstacle}.`),
+      ),
     ],
   };
 }
 
 /** What the functions in the database need to know to capture a table that comes. */
-export function captureEntries({ tables }: CaptureSpec): CaptureEntry[] {
-  const entryOf = (table: TableSpec): CaptureEntry => {
-    const { schema, name, exclude, operations } = table;
-    return { schema, name, exclude, operations, shape: rowShape(table) };
+export function captureEntries({ tables, replicated }: CaptureSpec): CaptureEntry[] {
+  const entryOf = (schema: string | null, table: Omit<TableSpec, "schema">): CaptureEntry => {
+    const { name, exclude, operations, key } = table;
+    const rule = rowRule(table);
+    const when = conditions(table);
+    return {
+      schema,
+      name,
+      exclude,
+      operations,
+      rule,
+      when,
+      key,
+      byRow: isByRow(rule, when, replicated),
+      replicated,
+    };
   };
-  return tables?.map(entryOf) ?? [EVERY_TABLE];
+  const every = [entryOf(null, { name: "*", operations: [...OPERATIONS] })];
+  return tables?.map((table) => entryOf(table.schema, table)) ?? every;
 }
 
 /** Event triggers that are there stay in use, whoever made them. */
@@ -70,25 +81,37 @@ function wholeSchema(schema: string): TableSpec {
 }
 
 /** A partition's rows are captured by its root; only TRUNCATE is a matter of each. */
-function desiredTable({ schema, name, root }: ObservedRelation, entry: TableSpec): DesiredTable {
-  const { operations } = entry;
-  const shape = rowShape(entry);
-  if (root === null) return { schema, name, isPartition: false, operations, shape };
+function desiredTable(relation: ObservedRelation, entry: TableSpec, replicated: boolean): DesiredTable {
+  const { schema, name, level, columnsDigest, settingsMatter } = relation;
+  const rule = rowRule(entry);
+  const when = conditions(entry);
+  const isPartition = relation.root !== null;
   return {
     schema,
     name,
-    isPartition: true,
-    operations: operations.filter((one) => one === "Truncate"),
-    shape,
+    isPartition,
+    root: relation.root ?? { schema, name },
+    level: level === "Statement" && isByRow(rule, when, replicated) ? "Row" : level,
+    operations: entry.operations.filter((one) => !isPartition || one === "Truncate"),
+    about: aboutTable(entry.key ?? relation.key, columnsDigest, rule),
+    rule,
+    when,
+    settingsMatter,
+    replicated,
   };
+}
+
+/** Rows that are chosen or changed one by one need triggers that are called for each; and replication calls no others. */
+function isByRow(rule: string, when: CaptureEntry["when"], replicated: boolean): boolean {
+  return rule !== "" || Object.keys(when).length > 0 || replicated;
 }
 
 /** Without its key the events of a table are in one order, and carry none. */
 function keyFinding({ schema, name, key, root }: ObservedRelation, entry: TableSpec): Finding[] {
-  const hidden = key.filter((column) => !keepsIdentity(entry, column));
+  const hidden = (entry.key ?? key).filter((column) => !keepsIdentity(entry, column));
   if (hidden.length === 0 || root !== null) return [];
-  const message = `${schema}.${name}: of the primary key ${hidden.join(", ")} is excluded or masked, so its events are ordered for the table as a whole.`;
-  return [{ message }];
+  const message = `${schema}.${name}: of the key ${hidden.join(", ")} is excluded or masked, so its events are ordered for the table as a whole.`;
+  return [finding("KeyHidden", tableText({ schema, name }), message)];
 }
 
 /** An entry with the table's name wins over '*'. */
@@ -112,22 +135,26 @@ function reasonToSkip({ ofExtension }: ObservedRelation): string | null {
   return ofExtension ? "tables of an extension are captured only by name" : null;
 }
 
-function failureOf(entry: TableSpec, relations: readonly ObservedRelation[]): TableFailure[] {
+function failureOf(entry: TableSpec, relations: readonly ObservedRelation[]): Finding[] {
   if (entry.name === "*") return [];
   const table = tableText(entry);
   const relation = relations.find(({ schema, name }) => schema === entry.schema && name === entry.name);
   if (relation === undefined) {
     const message = `Table ${table} does not exist; it is captured as soon as it does.`;
-    return [{ table, reason: "TableNotFound", message }];
+    return [finding("TableNotFound", table, message)];
   }
   const { root } = relation;
   const obstacle =
     root === null
       ? obstacleOf(relation)
       : `a partition is captured with the table it is a part of; name ${tableText(root)}`;
-  if (obstacle !== null) return [{ table, reason: "TableNotSupported", message: `${table}: ${obstacle}.` }];
-  const missing = missingColumns(entry, relation.columns);
-  if (missing.length === 0) return [];
-  const message = `${table} has no column ${missing.join(", ")}; until spec.capture.tables is corrected its events carry no columns at all.`;
-  return [{ table, reason: "ColumnNotFound", message }];
+  if (obstacle !== null) return [finding("TableNotSupported", table, `${table}: ${obstacle}.`)];
+  const { images, others } = missingColumns(entry, relation.columns);
+  if (images.length + others.length === 0) return [];
+  const effect =
+    images.length > 0
+      ? "its events carry no columns at all"
+      : "its events carry no key, and every update counts as a change of a column that is not there";
+  const message = `${table} has no column ${[...images, ...others].join(", ")}; until spec.capture.tables is corrected ${effect}.`;
+  return [finding("ColumnNotFound", table, message)];
 }

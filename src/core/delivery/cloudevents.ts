@@ -1,5 +1,5 @@
 /**
- * Change events as CloudEvents 1.0 over HTTP, in the binary, structured and batched modes. Written by
+ * Change events as CloudEvents 1.0 over HTTP, NATS and Kafka, in the binary, structured and batched modes. Written by
  * joining strings: row images, keys and context pass through as the JSON text PostgreSQL wrote,
  * unparsed. Only names (schema, table, source) and the subject can hold what needs escaping, and each
  * is looked at once for that; ordinary ones are not copied.
@@ -39,6 +39,53 @@ export function binaryHeaders(origin: EventOrigin, event: ChangeEvent): string[]
     "ce-partitionkey",
     subject,
     "ce-sequence",
+    sequenceOf(event),
+  ];
+}
+
+/** Binary mode of the NATS binding: headers' names and values, one after the other; the payload is `eventData`. */
+export function natsHeaders(origin: EventOrigin, event: ChangeEvent): string[] {
+  const pairs = attributePairs(origin, event);
+  for (let index = 0; index < pairs.length; index += 2) {
+    pairs[index] = `ce-${pairs[index]}`;
+    pairs[index + 1] = headerValue(pairs[index + 1] as string);
+  }
+  pairs.push("ce-datacontenttype", DATA_TYPE);
+  return pairs;
+}
+
+/** Binary mode of the Kafka binding: headers' names and values as they are; the value is `eventData`. */
+export function kafkaHeaders(origin: EventOrigin, event: ChangeEvent): string[] {
+  const pairs = attributePairs(origin, event);
+  for (let index = 0; index < pairs.length; index += 2) pairs[index] = `ce_${pairs[index]}`;
+  pairs.push("content-type", DATA_TYPE);
+  return pairs;
+}
+
+/** The attribute `partitionkey`: the same for all events of one row, and for no other's. */
+export function partitionKeyOf(event: ChangeEvent): string {
+  return subjectOf(event);
+}
+
+/** Names and values of the attributes, one after the other, not encoded. */
+function attributePairs(origin: EventOrigin, event: ChangeEvent): string[] {
+  const subject = subjectOf(event);
+  return [
+    "specversion",
+    "1.0",
+    "id",
+    stableEventId(origin, event),
+    "source",
+    origin.source,
+    "type",
+    EVENT_TYPES[event.operation],
+    "subject",
+    subject,
+    "time",
+    event.time,
+    "partitionkey",
+    subject,
+    "sequence",
     sequenceOf(event),
   ];
 }

@@ -11,7 +11,9 @@ import {
 } from "../api/conditions.ts";
 import type { PgEventSource } from "../api/source.ts";
 import type { PgEventSourceStatus } from "../api/status.ts";
-import type { TableFailure } from "../capture/model.ts";
+import { type Backlog, describeBacklog, type Losses, type ReachedLimit } from "../capture/backlog.ts";
+import { type Failure, type Finding, findingText } from "../capture/findings.ts";
+import { callbackTarget } from "./callback-target.ts";
 import { selectorText } from "./worker-deployment.ts";
 
 /** The outcome of a step: fine, or why not. */
@@ -25,7 +27,12 @@ export interface Problem {
 
 export interface ObservedBuild {
   readonly tables: number;
-  readonly failures: readonly TableFailure[];
+  readonly failures: readonly Failure[];
+  /** The worst first. */
+  readonly findings: readonly Finding[];
+  /** With `install: Manual`: what waits for somebody to run it. */
+  readonly usable: boolean;
+  readonly manual: { readonly steps: number; readonly configMap: string } | null;
   readonly specHash: string;
   readonly serverVersion: string;
   readonly schemaChangeMode: string;
@@ -47,6 +54,7 @@ export interface ObservedDeployment {
       readonly status: string;
       readonly reason?: string;
       readonly message?: string;
+      readonly lastTransitionTime?: string;
     }[];
   };
 }
@@ -57,7 +65,15 @@ export interface ObservedDelivery {
   readonly state: string;
   readonly lastError: string | null;
   readonly pending: number;
+  readonly oldestAgeSeconds: number;
   readonly deadLetters: number;
+  readonly lostEvents: number;
+}
+
+export interface ObservedOutbox {
+  readonly backlog: Backlog;
+  readonly reached: ReachedLimit | null;
+  readonly losses: Losses;
 }
 
 /** Everything a reconcile found out; null: not looked at, because something before it failed. */
@@ -68,6 +84,7 @@ export interface Observed {
   readonly build: ObservedBuild | Problem | null;
   readonly deployment: ObservedDeployment | Problem | null;
   readonly delivery: readonly ObservedDelivery[] | null;
+  readonly outbox?: ObservedOutbox | null | undefined;
 }
 
 interface Verdict {
@@ -91,17 +108,14 @@ export function assess(
   now: string,
   version: string,
 ): PgEventSourceStatus {
-  const { source, build, deployment, delivery } = observed;
+  const { source, build, deployment, delivery, outbox = null } = observed;
   const verdicts: [ConditionType, Verdict][] = [
     ["CredentialsResolved", ofStep(observed.credentials, "Resolved")],
     ["DatabaseReachable", observed.database === null ? PENDING : ofStep(observed.database, "Connected")],
     ["Built", ofBuild(build)],
-    [
-      "CallbacksResolved",
-      { status: "True", reason: "Resolved", message: "Every callback has an absolute address or a module." },
-    ],
-    ["Deployed", ofDeployment(deployment)],
-    ["Delivering", ofDelivery(source, delivery)],
+    ["CallbacksResolved", { status: "True", reason: "Resolved", message: "Every callback has a target." }],
+    ["Deployed", ofDeployment(deployment, now)],
+    ["Delivering", ofBacklog(source, outbox) ?? ofDelivery(source, delivery)],
   ];
   const generation = source.metadata.generation ?? 0;
   const conditions = withReady(verdicts, source).map(([type, verdict]) =>
@@ -114,7 +128,7 @@ export function assess(
     ...(deployment === null || "ok" in deployment
       ? keep("worker", previous)
       : { worker: workerStatus(source, deployment) }),
-    ...(delivery === null ? keep("delivery", previous) : { delivery: totals(delivery) }),
+    ...(delivery === null ? keep("delivery", previous) : { delivery: totals(delivery, outbox) }),
     callbacks: callbackStatus(source, delivery, previous),
   };
 }
@@ -125,6 +139,25 @@ export function assessFirst(generation: number, now: string): PgEventSourceStatu
   return {
     observedGeneration: generation,
     conditions: types.map((type) => condition(type, NEW, generation, undefined, now)),
+  };
+}
+
+/** The status of a source whose build is under way. */
+export function assessBuilding(
+  generation: number,
+  { done, total }: { done: number; total: number },
+  previous: PgEventSourceStatus | undefined,
+  now: string,
+): PgEventSourceStatus {
+  const message = `${done} of ${total} tables.`;
+  const verdict: Verdict = { status: "Unknown", reason: "Building", message };
+  const ready: Verdict = { status: "False", reason: "Building", message: `Built: ${message}` };
+  const others = previous?.conditions?.filter(({ type }) => type !== "Ready" && type !== "Built") ?? [];
+  const built = condition("Built", verdict, generation, previous, now);
+  return {
+    ...previous,
+    observedGeneration: generation,
+    conditions: [condition("Ready", ready, generation, previous, now), ...others, built],
   };
 }
 
@@ -226,26 +259,48 @@ function ofStep(step: Step, good: Reason): Verdict {
   return { status: "False", reason: step.reason, message: step.message };
 }
 
+/** Findings that status holds, and characters of each: an object in the cluster must not grow with the database. */
+const MAX_FINDINGS = 32;
+const MAX_FINDING = 1024;
+
 function ofBuild(build: ObservedBuild | Problem | null): Verdict {
   if (build === null) return PENDING;
   if ("ok" in build) return { status: "False", reason: build.reason, message: build.message };
+  if (build.manual !== null) {
+    const { steps, configMap } = build.manual;
+    const message = `Run the SQL in ConfigMap ${configMap} (${steps} ${steps === 1 ? "step" : "steps"}); spec.capture.install is Manual.`;
+    return { status: "False", reason: "ManualInstallPending", message };
+  }
   const first = build.failures[0];
-  if (first === undefined)
-    return { status: "True", reason: "Built", message: `Tables captured: ${build.tables}.` };
+  if (first === undefined) {
+    const warnings = build.findings.filter(({ severity }) => severity === "Warning").length;
+    const hint = warnings > 0 ? ` Warnings: ${warnings}; see status.build.findings.` : "";
+    return { status: "True", reason: "Built", message: `Tables captured: ${build.tables}.${hint}` };
+  }
   const others =
-    build.failures.length > 1 ? ` And ${build.failures.length - 1} more; see status.build.failedTables.` : "";
-  return { status: "False", reason: first.reason, message: `${first.message}${others}` };
+    build.failures.length > 1 ? ` And ${build.failures.length - 1} more; see status.build.findings.` : "";
+  const text = [first.message, first.remedy ?? ""].join(" ").trim().slice(0, MAX_FINDING);
+  return { status: "False", reason: first.code, message: `${text}${others}` };
 }
 
-function ofDeployment(deployment: ObservedDeployment | Problem | null): Verdict {
+/** Milliseconds without a pod that is available after which that is no start any more, but a failure. */
+const UNAVAILABLE_MS = 60_000;
+
+function ofDeployment(deployment: ObservedDeployment | Problem | null, now: string): Verdict {
   if (deployment === null) return PENDING;
   if ("ok" in deployment) return { status: "False", reason: deployment.reason, message: deployment.message };
   const { status = {}, spec = {}, metadata } = deployment;
   const wanted = spec.replicas ?? 1;
-  const failure = status.conditions?.find(
-    ({ type, status: value }) =>
-      (type === "ReplicaFailure" && value === "True") || (type === "Progressing" && value === "False"),
-  );
+  const { conditions = [] } = status;
+  const failure =
+    conditions.find(({ type, status: value }) => type === "ReplicaFailure" && value === "True") ??
+    conditions.find(({ type, status: value }) => type === "Progressing" && value === "False") ??
+    conditions.find(
+      ({ type, status: value, lastTransitionTime = now }) =>
+        type === "Available" &&
+        value === "False" &&
+        Date.parse(now) - Date.parse(lastTransitionTime) >= UNAVAILABLE_MS,
+    );
   if (failure !== undefined) {
     return {
       status: "False",
@@ -266,6 +321,26 @@ function ofDeployment(deployment: ObservedDeployment | Problem | null): Verdict 
   }
   const message = `${status.availableReplicas ?? 0} of ${wanted} worker pods are available.`;
   return { status: "Unknown", reason: "DeploymentUpdating", message };
+}
+
+/** Null while the outbox is within its limits, and nothing was lost for them lately. */
+function ofBacklog({ spec }: PgEventSource, outbox: ObservedOutbox | null): Verdict | null {
+  if (outbox === null) return null;
+  const { backlog, reached, losses } = outbox;
+  const limit = reached === null ? "" : describeBacklog(reached, spec.capture.backlog, backlog);
+  const not = (reason: Reason, message: string): Verdict => ({ status: "False", reason, message });
+  if (losses.pausedSince !== null) {
+    const since = `Changes are not captured, and so lost, since ${losses.pausedSince}`;
+    return not("CapturePaused", `${since}, until the outbox is down to half of its limit. ${limit}`.trim());
+  }
+  if (losses.lostAt !== null) {
+    const where = `status.callbacks and table ${spec.capture.schemaName}.loss say what`;
+    return not(
+      "EventsLost",
+      `Events were lost at the outbox's limit at ${losses.lostAt}; ${where}. ${limit}`.trim(),
+    );
+  }
+  return reached === null ? null : not("BacklogLimitReached", limit);
 }
 
 function ofDelivery(source: PgEventSource, delivery: readonly ObservedDelivery[] | null): Verdict {
@@ -300,7 +375,11 @@ function buildStatus(
   version: string,
 ) {
   if (build === null || "ok" in build) return previous?.build ?? {};
-  const failed = build.failures.slice(0, 64).map(({ table }) => table);
+  const failed = build.failures.slice(0, 64).map(({ where }) => where);
+  const findings = build.findings
+    .filter(({ severity }) => severity !== "Info")
+    .slice(0, MAX_FINDINGS)
+    .map((one) => findingText(one).slice(0, MAX_FINDING));
   const lastBuildTime = build.changed ? now : previous?.build?.lastBuildTime;
   return {
     specHash: build.specHash,
@@ -309,6 +388,8 @@ function buildStatus(
     serverVersion: build.serverVersion,
     schemaChangeMode: build.schemaChangeMode,
     ...(failed.length === 0 ? {} : { failedTables: failed }),
+    ...(findings.length === 0 ? {} : { findings }),
+    ...(build.manual === null ? {} : { manualInstall: { configMapName: build.manual.configMap } }),
     ...(lastBuildTime === undefined ? {} : { lastBuildTime }),
   };
 }
@@ -322,10 +403,15 @@ function workerStatus(source: PgEventSource, { metadata, status = {} }: Observed
   };
 }
 
-function totals(delivery: readonly ObservedDelivery[]) {
+function totals(delivery: readonly ObservedDelivery[], outbox: ObservedOutbox | null) {
+  const since = outbox?.losses.pausedSince ?? null;
   return {
     pendingEvents: delivery.reduce((sum, { pending }) => sum + pending, 0),
+    oldestAgeSeconds: Math.round(Math.max(0, ...delivery.map(({ oldestAgeSeconds }) => oldestAgeSeconds))),
     deadLetters: delivery.reduce((sum, { deadLetters }) => sum + deadLetters, 0),
+    lostEvents: delivery.reduce((sum, { lostEvents }) => sum + lostEvents, 0),
+    ...(outbox === null ? {} : { outboxBytes: outbox.backlog.bytes }),
+    ...(since === null ? {} : { capturePausedSince: since }),
   };
 }
 
@@ -334,7 +420,9 @@ function callbackStatus(
   delivery: readonly ObservedDelivery[] | null,
   previous: PgEventSourceStatus | undefined,
 ) {
-  return source.spec.callbacks.map(({ name, suspend, http }) => {
+  return source.spec.callbacks.map((callback) => {
+    const { name, suspend } = callback;
+    const uri = callbackTarget(callback);
     const before = previous?.callbacks?.find((one) => one.name === name);
     const seen = delivery?.find((one) => one.name === name);
     const looked = seen === undefined || !seen.held ? "Waiting" : seen.state;
@@ -343,11 +431,34 @@ function callbackStatus(
     const lastError = delivery === null ? before?.lastError : seen?.lastError;
     return {
       name,
-      ...(http === undefined ? {} : { uri: http.uri }),
+      ...(uri === undefined ? {} : { uri }),
       state,
       ...(lastError ? { lastError } : {}),
+      ...(delivery === null ? keptCounts(before) : countsOf(seen)),
     };
   });
+}
+
+type CallbackStatus = NonNullable<PgEventSourceStatus["callbacks"]>[number];
+type Counts = Pick<CallbackStatus, "pendingEvents" | "oldestAgeSeconds" | "lostEvents">;
+
+function countsOf(seen: ObservedDelivery | undefined): Counts {
+  if (seen === undefined) return {};
+  const { pending: pendingEvents, oldestAgeSeconds, lostEvents } = seen;
+  return {
+    pendingEvents,
+    oldestAgeSeconds: Math.round(oldestAgeSeconds),
+    ...(lostEvents === 0 ? {} : { lostEvents }),
+  };
+}
+
+function keptCounts(before: CallbackStatus | undefined): Counts {
+  const { pendingEvents, oldestAgeSeconds, lostEvents } = before ?? {};
+  return Object.fromEntries(
+    Object.entries({ pendingEvents, oldestAgeSeconds, lostEvents }).filter(
+      ([, value]) => value !== undefined,
+    ),
+  );
 }
 
 function keep<K extends keyof PgEventSourceStatus>(

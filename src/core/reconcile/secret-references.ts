@@ -1,6 +1,7 @@
 /** Which Secrets, and which of their keys, a source needs. */
 import type { PgEventSourceSpec } from "../api/source.ts";
 import { databaseSecretKeys } from "../settings/database.ts";
+import { callbackSecretReferences } from "./callback-secrets.ts";
 
 export interface SecretReference {
   readonly name: string;
@@ -23,16 +24,7 @@ export function secretReferences(spec: PgEventSourceSpec): SecretReference[] {
     leavesCluster: withinReach,
     hidden: !shown.has(`${reference.name}/${reference.key}`),
   }));
-  const callbacks = spec.callbacks.flatMap(({ http }) => [
-    ...(http?.headers ?? []).flatMap(({ secretKeyRef }) =>
-      secretKeyRef === undefined
-        ? []
-        : [{ ...secretKeyRef, optional: false, leavesCluster: true, hidden: true }],
-    ),
-    ...(http?.tls?.caSecretRef === undefined
-      ? []
-      : [{ ...http.tls.caSecretRef, optional: false, leavesCluster: false, hidden: false }]),
-  ]);
+  const callbacks = spec.callbacks.flatMap(callbackSecretReferences);
   const unique = new Map<string, SecretReference>();
   for (const reference of [...inside, ...callbacks]) {
     const id = `${reference.name}/${reference.key}`;

@@ -9,7 +9,7 @@ export interface Transition {
 }
 
 /** Reasons of a source on its way to Ready: nobody has to do anything, so there is no event. */
-const SETTLING: readonly string[] = ["WaitingForWorker", "DeploymentUpdating", "Pending"];
+const SETTLING: readonly string[] = ["WaitingForWorker", "DeploymentUpdating", "Pending", "Building"];
 
 /** Reasons that a user asked for. */
 const WANTED: readonly string[] = ["Suspended", "ReconciliationDisabled"];

@@ -65,7 +65,8 @@ interface FoundTable {
 function typedTable({ table, relation, found, typeName }: FoundTable, shapes: Shapes): TypedTable {
   const { schema, name, operations } = table;
   const fields = capturedColumns(table, found.columns).map((captured) => fieldOf(captured, shapes));
-  const key = relation.key.flatMap((name) => fields.find((field) => field.name === name) ?? []);
+  const names = keyOf(table);
+  const key = names.flatMap((name) => fields.find((field) => field.name === name) ?? []);
   return {
     schema,
     name,
@@ -74,17 +75,27 @@ function typedTable({ table, relation, found, typeName }: FoundTable, shapes: Sh
     partitioned: relation.kind === "p",
     operations,
     fields,
-    key: key.length === relation.key.length ? key : [], // as key_of in sql/ does
+    key: key.length === names.length ? key : [], // as event_key in sql/ does
   };
 }
 
-/** `rowShape` of a table, read again. */
-interface RowShape {
+/** `rowRule` of a table, read again. */
+interface RowRule {
   readonly include?: readonly string[];
   readonly exclude?: readonly string[];
   readonly mask?: readonly string[];
   readonly hash?: readonly string[];
   readonly strict?: true;
+  readonly payload?: "Changes" | "Key";
+}
+
+function ruleOf({ rule }: DesiredTable): RowRule {
+  return rule === "" ? {} : (JSON.parse(rule) as RowRule);
+}
+
+/** `aboutTable` of a table, read again. */
+function keyOf({ about }: DesiredTable): readonly string[] {
+  return (JSON.parse(about) as { key: string[] }).key;
 }
 
 interface CapturedColumn {
@@ -94,13 +105,14 @@ interface CapturedColumn {
 
 /** What shape_row in sql/ leaves of a row. */
 function capturedColumns(table: DesiredTable, columns: readonly ObservedTableColumn[]): CapturedColumn[] {
-  const shape = table.shape === "" ? {} : (JSON.parse(table.shape) as RowShape);
-  const { include, exclude = [], mask = [], hash = [], strict } = shape;
+  const rule = ruleOf(table);
+  const { include, exclude = [], mask = [], hash = [], strict, payload } = rule;
   const present = columns.map(({ name }) => name);
   const named = [...(include ?? []), ...exclude, ...mask, ...hash];
   if (strict && named.some((name) => !present.includes(name))) return [];
   return columns
     .filter(({ name }) => (include === undefined ? !exclude.includes(name) : include.includes(name)))
+    .filter(({ name }) => payload !== "Key" || keyOf(table).includes(name))
     .map((column) => {
       const as = mask.includes(column.name) ? "Mask" : hash.includes(column.name) ? "Hash" : "Value";
       return { column, as };

@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
+import { kubectl } from "../support/control-plane.ts";
 import { operatorSuite, type Scene } from "../support/operator-suite.ts";
 import { eventually } from "../support/processes.ts";
 import { secretData } from "../support/sources.ts";
@@ -108,6 +111,33 @@ test("a source that never built anything goes at once", async (t) => {
   await scene.waitFor("CredentialsResolved", "False", "SecretNotFound");
   await scene.remove();
   await scene.waitUntilGone("shop", 5000);
+});
+
+test("F33 a deletion that leaves dependents alone ends, too, and takes capture along", async (t) => {
+  const scene = await built(t);
+  if (scene === null) return;
+  const path = `/apis/pgevents.dev/v1alpha1/namespaces/${scene.namespace}/pgeventsources/shop`;
+  await scene.cluster.request("DELETE", `${path}?propagationPolicy=Orphan`);
+  await scene.waitUntilGone();
+  assert.equal(await traces(scene), 0);
+});
+
+test("F31 with no operator to do it, the command of the documentation lets the source go", async (t) => {
+  const scene = await built(t);
+  if (scene === null) return;
+  // Nothing is done for it, as if there were no operator any more.
+  await scene.patch({ metadata: { annotations: { "pgevents.dev/reconciliation": "disabled" } } });
+  await scene.waitFor("Ready", "Unknown", "ReconciliationDisabled");
+  await scene.remove();
+  const operations = readFileSync(join(import.meta.dirname, "../../docs/operations.md"), "utf8");
+  const patch = /`kubectl patch pges shop --type=json -p '([^']*)'`/.exec(operations)?.[1] ?? "";
+  assert.ok((await scene.get())?.metadata.deletionTimestamp);
+  await kubectl(scene.plane, ["patch", "pges", "shop", "-n", scene.namespace, "--type=json", "-p", patch]);
+  await scene.waitUntilGone();
+  assert.ok((await traces(scene)) > 0, "capture stays");
+  const drop = /^(drop schema pgevents cascade;)/m.exec(operations)?.[1] ?? "";
+  await scene.database.query(drop);
+  assert.equal(await traces(scene), 0);
 });
 
 test("F6 a source made anew under the same name is another one, and is built", async (t) => {

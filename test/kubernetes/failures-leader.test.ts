@@ -1,8 +1,14 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { testNamespace, useControlPlane } from "../support/control-plane.ts";
-import { type Installation, installChart, type RunningOperator, startOperator } from "../support/operator.ts";
-import { testDatabase } from "../support/postgres.ts";
+import {
+  type Installation,
+  installChart,
+  type RunningOperator,
+  ready,
+  startOperator,
+} from "../support/operator.ts";
+import { connect, type TestDatabase, testDatabase } from "../support/postgres.ts";
 import { eventually } from "../support/processes.ts";
 import { secretData, sourcesIn } from "../support/sources.ts";
 
@@ -26,10 +32,6 @@ async function twoOperators(t: TestContext) {
   return { leader, follower, sources, database };
 }
 
-const ready = (operator: RunningOperator) =>
-  eventually(async () => (await fetch(`${operator.probesUrl}/readyz`)).ok, {
-    what: "the operator to be ready",
-  });
 const epochOf = async (operator: RunningOperator): Promise<number> =>
   JSON.parse(await operator.waitForLine(/"leading"/)).epoch;
 
@@ -47,7 +49,7 @@ test("F43 the follower takes over from a leader that was killed", async (t) => {
   await sources.waitFor("Built", "False", "TableNotFound");
 });
 
-test("a leader that is told to end gives the lease back and exits with 0", async (t) => {
+test("F54 a leader that is evicted gives the lease back, exits with 0, and the next one need not wait", async (t) => {
   const scene = await twoOperators(t);
   if (scene === null) return;
   const { leader, follower } = scene;
@@ -73,3 +75,60 @@ test("F44 a leader that was frozen beyond its lease ends instead of writing", as
   assert.equal((await leader.exited).code, 1);
   assert.equal(await recorded(), String(epoch));
 });
+
+/** A build that waits for a lock on a table, and the session that holds it. */
+async function waitingBuild(t: TestContext, database: TestDatabase) {
+  await database.query("create table public.orders (id integer primary key)");
+  const other = await connect(t, database.url);
+  await other.query("begin; lock table public.orders in row exclusive mode");
+  const builds = async () => {
+    const { rows } = await database.query<{ pid: number }>(
+      "select pid from pg_stat_activity where application_name = 'pg-events/build' and datname = current_database() and wait_event_type = 'Lock'",
+    );
+    return rows.map(({ pid }) => pid);
+  };
+  return { other, builds };
+}
+
+const SLOW = { secretRef: { name: "shop-db" }, tls: { mode: "Disable" }, lockTimeoutSeconds: 120 };
+
+test("F45 a leader that is killed while it builds has built nothing by halves; its successor builds", async (t) => {
+  const scene = await twoOperators(t);
+  if (scene === null) return;
+  const { leader, follower, sources, database } = scene;
+  const { other, builds } = await waitingBuild(t, database);
+  await sources.apply({ database: SLOW });
+  const [first] = await eventually(async () => ((await builds()).length > 0 ? builds() : null));
+  leader.kill("SIGKILL");
+  const epoch = await epochOf(follower);
+  await eventually(async () => (await builds()).some((pid) => pid !== first), {
+    what: "the build of the successor",
+    timeoutMs: 60_000,
+  });
+  await other.query("commit");
+  await sources.waitFor("Built", "True", undefined, { timeoutMs: 60_000 });
+  assert.deepEqual(await state(database), { epoch: String(epoch), triggers: 4 });
+});
+
+test("F45 a leader that is frozen while it builds commits nothing more when it goes on", async (t) => {
+  const scene = await twoOperators(t);
+  if (scene === null) return;
+  const { leader, follower, sources, database } = scene;
+  const { other, builds } = await waitingBuild(t, database);
+  await sources.apply({ database: SLOW });
+  await eventually(async () => (await builds()).length > 0);
+  leader.kill("SIGSTOP");
+  const epoch = await epochOf(follower);
+  await other.query("commit");
+  leader.kill("SIGCONT");
+  assert.equal((await leader.exited).code, 1);
+  await sources.waitFor("Built", "True", undefined, { timeoutMs: 60_000 });
+  assert.deepEqual(await state(database), { epoch: String(epoch), triggers: 4 });
+});
+
+async function state(database: TestDatabase) {
+  const { rows } = await database.query(
+    "select epoch::text, (select count(*)::integer from pg_trigger where not tgisinternal) as triggers from pgevents.installation",
+  );
+  return rows[0];
+}

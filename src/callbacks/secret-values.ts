@@ -1,0 +1,82 @@
+/** Values of a callback's Secrets, checked for what they are used for. Read anew each time: files of Secrets change. */
+import type { BrokerTlsSpec, LoginSpec } from "../core/api/broker.ts";
+import { PgEventsError } from "../core/errors.ts";
+import type { ReadSecret } from "../core/settings/database.ts";
+
+export interface SecretKey {
+  readonly name: string;
+  readonly key: string;
+}
+
+/** PEM texts for a TLS connection; what is absent is not set. */
+export interface TlsMaterial {
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+}
+
+export interface Login {
+  readonly username: string;
+  readonly password: string;
+}
+
+/** Each reads one value, without a line break at its end. @throws PgEventsError PGE_SECRET_INVALID, with the Secret's name and never a value */
+export interface CallbackSecrets {
+  /** What can be sent in a header. */
+  header(ref: SecretKey): string;
+  /** Certificates in PEM form. */
+  pem(ref: SecretKey): string;
+  /** Text that is not empty. */
+  text(ref: SecretKey): string;
+  login(spec: LoginSpec): Login;
+  tls(spec: BrokerTlsSpec): TlsMaterial;
+}
+
+export function callbackSecrets(callbackName: string, readSecret: ReadSecret): CallbackSecrets {
+  const read = ({ name, key }: SecretKey, problemOf: (text: string) => string | null): string => {
+    const text = readSecret(name, key)?.replace(/\r?\n$/, "");
+    const problem = text === undefined ? "is missing" : text.trim() === "" ? "is empty" : problemOf(text);
+    if (text !== undefined && problem === null) return text;
+    throw new PgEventsError(
+      "PGE_SECRET_INVALID",
+      `Key ${key} of Secret ${name}, used by callback ${callbackName}, ${problem}.`,
+      {
+        reason: "SecretInvalid",
+        remedy: "Correct the Secret, or name another key.",
+      },
+    );
+  };
+  const header = (ref: SecretKey) =>
+    read(ref, (text) =>
+      /^[\t\x20-\x7e]*$/.test(text)
+        ? null
+        : "holds a line break or a character that is not ASCII, which a header cannot carry",
+    );
+  const pem = (ref: SecretKey) =>
+    read(ref, (text) =>
+      text.includes("-----BEGIN CERTIFICATE-----") ? null : "holds no certificate in PEM form",
+    );
+  const privateKey = (ref: SecretKey) =>
+    read(ref, (text) =>
+      /-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(text) ? null : "holds no private key in PEM form",
+    );
+  const text = (ref: SecretKey) => read(ref, () => null);
+  return {
+    header,
+    pem,
+    text,
+    login: ({ secretRef: { name }, username, usernameKey, passwordKey }) => ({
+      username: username ?? text({ name, key: usernameKey }),
+      password: text({ name, key: passwordKey }),
+    }),
+    tls: ({ caSecretRef, clientCertSecretRef }) => ({
+      ...(caSecretRef === undefined ? {} : { ca: pem(caSecretRef) }),
+      ...(clientCertSecretRef === undefined
+        ? {}
+        : {
+            cert: pem({ name: clientCertSecretRef.name, key: "tls.crt" }),
+            key: privateKey({ name: clientCertSecretRef.name, key: "tls.key" }),
+          }),
+    }),
+  };
+}

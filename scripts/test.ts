@@ -174,10 +174,12 @@ async function runOnEveryMajor(part: Part, sum: Counts): Promise<void> {
     if (started === undefined) continue;
     running.unshift(started.server);
     process.env.PG_EVENTS_TEST_POSTGRES_URL = started.server.url;
+    process.env.PG_EVENTS_TEST_POSTGRES_MAJOR = major; // of servers that tests start themselves
     await runSuite({ ...part, heading: `on PostgreSQL ${started.version}` }, sum);
     await started.server.stop();
     running.shift();
   }
+  delete process.env.PG_EVENTS_TEST_POSTGRES_MAJOR;
   if (given === undefined) delete process.env.PG_EVENTS_TEST_POSTGRES_URL;
   else process.env.PG_EVENTS_TEST_POSTGRES_URL = given;
 }

@@ -8,7 +8,8 @@
  *     └─ lock refused: a writer is at work ─► poll
  *
  * Where another replica sleeps (it holds the lock), its writers' NOTIFY reaches this one as well.
- * Behind a transaction pooler LISTEN does not last; then nothing is ever armed and readers poll.
+ * Behind a transaction pooler LISTEN does not last, and where transactions may be prepared writers send no
+ * NOTIFY (notify_worker in sql/functions_capture.sql); then nothing is ever armed and readers poll.
  * A wake-up is a hint: readers poll every few seconds all the same.
  */
 import type { Client } from "pg";
@@ -26,7 +27,7 @@ export class WakeUp {
   /** Grows with each arming; 0 while Awake. */
   #armed = 0;
   #armings = 0;
-  #pooled = false;
+  #polls = false;
   #closed = false;
   #session: HolderSession | null = null;
   readonly #waiters = new Set<() => void>();
@@ -43,9 +44,9 @@ export class WakeUp {
     return this.#session;
   }
 
-  /** A transaction pooler stands between: wake-ups do not work, readers poll. */
-  get pooled(): boolean {
-    return this.#pooled;
+  /** Wake-ups do not work here: readers poll. */
+  get polls(): boolean {
+    return this.#polls;
   }
 
   /**
@@ -121,14 +122,20 @@ export class WakeUp {
     client.on("end", () => lost(new Error("the wake-up connection ended")));
     client.on("notification", () => this.#wake());
     await client.query(`listen ${this.#names.channel}`);
-    const { rows } = await client.query<{ listens: boolean; pid: number; started: string }>({
-      text: `select $1 = any (array(select pg_catalog.pg_listening_channels())) as listens, pid, backend_start::text as started
+    const { rows } = await client.query<{
+      listens: boolean;
+      prepares: boolean;
+      pid: number;
+      started: string;
+    }>({
+      text: `select $1 = any (array(select pg_catalog.pg_listening_channels())) as listens,
+          pg_catalog.current_setting('max_prepared_transactions') <> '0' as prepares, pid, backend_start::text as started
         from pg_catalog.pg_stat_activity where pid = pg_catalog.pg_backend_pid()`,
       values: [this.#names.channel],
     });
     const row = rows[0];
-    this.#pooled = row?.listens !== true;
-    this.#session = this.#pooled || row === undefined ? null : { pid: row.pid, startedAt: row.started };
+    this.#polls = row?.listens !== true || row.prepares;
+    this.#session = row?.listens === true ? { pid: row.pid, startedAt: row.started } : null;
     this.#client = client;
   }
 
@@ -136,7 +143,7 @@ export class WakeUp {
     try {
       await this.open();
       const client = this.#client;
-      if (client === null || this.#pooled) return false;
+      if (client === null || this.#polls) return false;
       const [lockClass, lockObject] = this.#names.wakeLock;
       const { rows } = await client.query<{ mine: boolean; theirs: boolean }>(LOCK_QUERY, [
         lockClass,

@@ -102,8 +102,8 @@ function outboxRound({ source, pool, names, metrics, log }: UpkeepOptions): () =
 }
 
 async function setGauges({ pool, names, keeper, metrics, wakeUp, source }: UpkeepOptions): Promise<void> {
-  metrics.wakeUpMode.set({ mode: "listen" }, wakeUp.pooled ? 0 : 1);
-  metrics.wakeUpMode.set({ mode: "poll" }, wakeUp.pooled ? 1 : 0);
+  metrics.wakeUpMode.set({ mode: "listen" }, wakeUp.polls ? 0 : 1);
+  metrics.wakeUpMode.set({ mode: "poll" }, wakeUp.polls ? 1 : 0);
   const schemaChanges = (await readInstallation(pool, names))?.schemaChangeMode;
   for (const mode of SCHEMA_CHANGE_MODES)
     metrics.schemaChangeMode.set({ mode }, mode === schemaChanges ? 1 : 0);

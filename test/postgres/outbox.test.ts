@@ -89,20 +89,6 @@ describe("reading the outbox", () => {
     assert.deepEqual(ids, [...Array.from({ length: 2500 }, (_, index) => index + 501), 9999]);
   });
 
-  test("a prepared transaction is read after COMMIT PREPARED", async (t) => {
-    const { database, pool } = await outbox(t);
-    const cursor = new OutboxCursor(new OutboxReader(pool, NAMES), {
-      seen: await seenOf(database),
-      ...START,
-    });
-    await database.query("begin; insert into orders values (1)");
-    await database.query(`prepare transaction '${database.name}'`);
-    await database.query("insert into orders values (2)");
-    assert.deepEqual(await readAll(cursor), [2]);
-    await database.query(`commit prepared '${database.name}'`);
-    assert.deepEqual(await readAll(cursor), [1]);
-  });
-
   test("a read costs what is new, however many rows are retained", async (t) => {
     const { database } = await outbox(t);
     await database.query("insert into orders select i from generate_series(1, 50000) as i");

@@ -6,7 +6,7 @@ import { databaseFromUrl } from "../../src/core/settings/database.ts";
 import { type BuildRequest, buildCapture } from "../../src/postgres/build.ts";
 import { removeCapture } from "../../src/postgres/removal.ts";
 import { captureSpec } from "../support/capture-spec.ts";
-import { connect, ownServer, type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { connect, type TestDatabase, testDatabase, twoPhaseServer } from "../support/postgres.ts";
 
 const OWNER = "manifest:default/test";
 
@@ -120,6 +120,20 @@ describe("rights", () => {
   });
 });
 
+test("to let triggers fire for replication: the owner's", async (t) => {
+  const database = await testDatabase(t, { owner: true });
+  const admin = await connect(t, database.superuserUrl);
+  await admin.query(`
+    create role "${database.name} owner"; create table public.t (id integer primary key);
+    alter table public.t owner to "${database.name} owner"; grant trigger on public.t to ${database.name}`);
+  const capture = captureSpec({ replicated: true });
+  const { failures } = await look(database, { capture }, "apply");
+  assert.deepEqual(codes(failures), ["PermissionDenied public.t"]);
+  await follow(admin, find(failures, "PermissionDenied"));
+  assert.deepEqual((await look(database, { capture }, "apply")).failures, []);
+  await admin.query(`drop owned by "${database.name} owner" cascade; drop role "${database.name} owner"`);
+});
+
 describe("settings and the server", () => {
   test("limits of the role that hinder a worker, with the ALTER ROLE that takes them away", async (t) => {
     const database = await testDatabase(t, { owner: true });
@@ -167,11 +181,10 @@ describe("settings and the server", () => {
   });
 
   test("two-phase commit, settings of the server, and none of them where there is none", async (t) => {
-    const server = await ownServer(t, { max_prepared_transactions: "0" });
-    const without = { settings: databaseFromUrl(server.url, "a test") };
+    const without = await testDatabase(t);
     const noted = ({ findings }: { findings: readonly Finding[] }) => findings.map(({ code }) => code);
     assert.deepEqual(noted(await look(without)), []);
-    const database = await testDatabase(t);
+    const database = await testDatabase(t, { server: await twoPhaseServer(t) });
     const capture = captureSpec({
       context: { query: false, settings: ["app.user", "plpgsql.variable_conflict"] },
     });
@@ -198,12 +211,10 @@ describe("tables", () => {
     assert.match(find(findings, "NoKey").message, /^public\.keyless: /);
     assert.match(find(findings, "Unlogged").message, /^public\.fast: /);
     assert.match(find(findings, "RowSecurity").message, /^public\.guarded: /);
-    find(findings, "ReplicatedTable");
-    const after = await look(database);
-    await follow(database, find(after.findings, "ReplicatedTable"));
-    const always = await look(database);
+    const { message, remedy } = find(findings, "ReplicatedTable");
+    assert.deepEqual([message.slice(0, 15), remedy], ["public.copied: ", "spec.capture.replicated: true"]);
+    const always = await look(database, { capture: captureSpec({ replicated: true }) }, "apply");
     assert.ok(!codes(always.findings).some((one) => one.startsWith("ReplicatedTable")));
-    assert.equal(always.changed, false, "a trigger that fires always is as good");
     await database.query("drop subscription copy"); // or the database could not be dropped
   });
 });

@@ -6,10 +6,20 @@ import { readDeliveryStatus } from "../../src/postgres/delivery-status.ts";
 import { OutboxReader } from "../../src/postgres/outbox.ts";
 import { OutboxCursor } from "../../src/worker/outbox-cursor.ts";
 import { type TestOutbox, testOutbox } from "../support/outbox.ts";
-import { connect, type TestDatabase, type TestEnd, testDatabase } from "../support/postgres.ts";
+import {
+  connect,
+  type TestDatabase,
+  type TestDatabaseOptions,
+  type TestEnd,
+  testDatabase,
+  twoPhaseServer,
+} from "../support/postgres.ts";
 
-async function databaseWithOutbox(t: TestEnd): Promise<{ database: TestDatabase; outbox: TestOutbox }> {
-  const database = await testDatabase(t, { owner: true });
+async function databaseWithOutbox(
+  t: TestEnd,
+  where: TestDatabaseOptions = {},
+): Promise<{ database: TestDatabase; outbox: TestOutbox }> {
+  const database = await testDatabase(t, { owner: true, ...where });
   return { database, outbox: await testOutbox(t, database.url) };
 }
 
@@ -70,7 +80,7 @@ describe("rotation", () => {
   });
 
   test("a held xmin horizon, of an old snapshot and of a prepared transaction, neither stops it nor bloats", async (t) => {
-    const { database, outbox } = await databaseWithOutbox(t);
+    const { database, outbox } = await databaseWithOutbox(t, { server: await twoPhaseServer(t) });
     const old = await connect(t, database.url);
     await old.query("begin isolation level repeatable read; select count(*) from orders");
     await outbox.client.query(

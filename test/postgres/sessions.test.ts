@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type pg from "pg";
+import { captureNames } from "../../src/core/capture/names.ts";
 import { type CaptureScene, captured } from "../support/capture-scene.ts";
-import { connect, type TestEnd } from "../support/postgres.ts";
+import { connect, type TestEnd, twoPhaseServer } from "../support/postgres.ts";
 
 const ORDERS = "create table orders (id integer primary key, n integer);";
 
@@ -60,7 +61,7 @@ describe("transactions", () => {
   });
 
   test("G6 two-phase commit: read after COMMIT PREPARED, never after ROLLBACK PREPARED", async (t) => {
-    const { query, lines, name } = await captured(t, ORDERS);
+    const { query, lines, name } = await captured(t, ORDERS, { server: await twoPhaseServer(t) });
     for (const [id, end] of [
       [1, "rollback"],
       [2, "commit"],
@@ -74,6 +75,16 @@ describe("transactions", () => {
       await query(`${end} prepared '${name}'`);
       assert.deepEqual(await lines(), end === "commit" ? ["Insert orders [2]"] : []);
     }
+  });
+
+  test("two-phase commit while the worker sleeps: no NOTIFY is sent, which could not be prepared", async (t) => {
+    const { query, lines, name, url } = await captured(t, ORDERS, { server: await twoPhaseServer(t) });
+    const worker = await connect(t, url);
+    await worker.query(`select pg_advisory_lock(${captureNames("pgevents").wakeLock.join(", ")})`);
+    await query("begin; insert into orders values (1, 0)");
+    await query(`prepare transaction '${name}'`);
+    await query(`commit prepared '${name}'`);
+    assert.deepEqual(await lines(), ["Insert orders [1]"]);
   });
 
   test("transactions that read only, or wait under serializable and fail, leave nothing", async (t) => {

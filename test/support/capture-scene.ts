@@ -28,9 +28,13 @@ export interface CaptureScene extends TestDatabase {
 export async function captured(
   t: TestEnd,
   tables: string,
-  { owner = true, encoding, ...spec }: Partial<CaptureSpec> & TestDatabaseOptions = {},
+  { owner = true, encoding, server, ...spec }: Partial<CaptureSpec> & TestDatabaseOptions = {},
 ): Promise<CaptureScene> {
-  const database = await testDatabase(t, encoding === undefined ? { owner } : { owner, encoding });
+  const database = await testDatabase(t, {
+    owner,
+    ...(encoding === undefined ? {} : { encoding }),
+    ...(server === undefined ? {} : { server }),
+  });
   await database.query(tables);
   const build = (changes: Partial<CaptureSpec> = spec) =>
     buildCapture(

@@ -39,6 +39,10 @@ const callback = (fields: object) => source({ callbacks: [{ name: "orders", http
 const uri = (text: string) => callback({ http: { uri: text } });
 const header = (fields: object) => callback({ http: { ...HTTP, headers: [fields] } });
 const module = (fields: object) => callback({ http: undefined, module: fields });
+const NATS = { servers: ["nats://nats:4222"] };
+const nats = (fields: object) => callback({ http: undefined, nats: { ...NATS, ...fields } });
+const KAFKA = { brokers: ["kafka:9092"], topic: "events" };
+const kafka = (fields: object) => callback({ http: undefined, kafka: { ...KAFKA, ...fields } });
 const filterTable = (fields: object) =>
   callback({ filter: { tables: [{ schema: "s", name: "t", ...fields }] } });
 
@@ -178,9 +182,32 @@ export const RULE_CASES: RuleCases[] = [
     refused: [table({ columns: { include: ["a"], exclude: ["b"] } })],
   },
   {
-    rule: "exactly one of `http` and `module` must be set",
-    accepted: [callback({}), callback({ http: undefined, module: { path: "/app/shop.mjs" } })],
-    refused: [callback({ http: undefined }), callback({ module: { path: "/app/shop.mjs" } })],
+    rule: "exactly one of `http`, `module`, `nats`, `kafka` and `stdout` must be set",
+    accepted: [
+      callback({}),
+      callback({ http: undefined, module: { path: "/app/shop.mjs" } }),
+      nats({}),
+      kafka({}),
+      callback({ http: undefined, stdout: {} }),
+    ],
+    refused: [
+      callback({ http: undefined }),
+      callback({ module: { path: "/app/shop.mjs" } }),
+      callback({ stdout: {} }),
+      callback({ http: undefined, nats: NATS, kafka: KAFKA }),
+    ],
+  },
+  {
+    rule: "exactly one of `login`, `tokenSecretRef`, `nkeySecretRef` and `credsSecretRef` must be set",
+    accepted: [
+      nats({ auth: { login: { secretRef: { name: "nats" } } } }),
+      nats({ auth: { tokenSecretRef: SECRET_KEY } }),
+      nats({ auth: { credsSecretRef: { name: "nats" } } }),
+    ],
+    refused: [
+      nats({ auth: {} }),
+      nats({ auth: { tokenSecretRef: SECRET_KEY, nkeySecretRef: { name: "nats" } } }),
+    ],
   },
   {
     rule: "exactly one of `configMapRef` and `path` must be set",
@@ -284,6 +311,55 @@ export const SHAPE_CASES: { title: string; manifest: Manifest; accepted: boolean
   {
     title: "a setting twice",
     manifest: capture({ context: { settings: ["app.a", "app.a"] } }),
+    accepted: false,
+  },
+  {
+    title: "servers of NATS, by name and by address",
+    manifest: nats({ servers: ["nats://a", "tls://a.b:4222", "nats://10.0.0.1:1", "tls://[::1]:4222"] }),
+    accepted: true,
+  },
+  {
+    title: "a server of NATS with a password",
+    manifest: nats({ servers: ["nats://a:b@c"] }),
+    accepted: false,
+  },
+  { title: "a server of NATS by HTTP", manifest: nats({ servers: ["https://a"] }), accepted: false },
+  {
+    title: "a subject of NATS with placeholders",
+    manifest: nats({ subject: "{schema}.x-{table}_y.{operation}" }),
+    accepted: true,
+  },
+  { title: "a subject of NATS with a wildcard", manifest: nats({ subject: "a.>" }), accepted: false },
+  {
+    title: "a subject of NATS's own",
+    manifest: nats({ subject: "$JS.API.STREAM.DELETE.a" }),
+    accepted: false,
+  },
+  { title: "a subject of NATS with an empty word", manifest: nats({ subject: "a..b" }), accepted: false },
+  { title: "an unknown placeholder", manifest: nats({ subject: "a.{column}" }), accepted: false },
+  { title: "a stream with a dot", manifest: nats({ stream: "a.b" }), accepted: false },
+  {
+    title: "Kafka with TLS and a login",
+    manifest: kafka({
+      brokers: ["a:9092", "[::1]:9092"],
+      topic: "a.{schema}.{table}_{operation}-b",
+      tls: {},
+      sasl: { mechanism: "ScramSha256", secretRef: { name: "k" }, username: "u" },
+    }),
+    accepted: true,
+  },
+  { title: "a broker without a port", manifest: kafka({ brokers: ["a"] }), accepted: false },
+  { title: "a broker with a scheme", manifest: kafka({ brokers: ["kafka://a:9092"] }), accepted: false },
+  { title: "a topic with a slash", manifest: kafka({ topic: "a/b" }), accepted: false },
+  { title: "Kafka without a topic", manifest: kafka({ topic: undefined }), accepted: false },
+  {
+    title: "a filter's expression",
+    manifest: callback({ filter: { expression: "row.total > 100" } }),
+    accepted: true,
+  },
+  {
+    title: "a filter's expression of 2049 characters",
+    manifest: callback({ filter: { expression: `${"true || ".repeat(256)}t` } }),
     accepted: false,
   },
   { title: "a module that is no program", manifest: module({ path: "/app/shop.py" }), accepted: false },

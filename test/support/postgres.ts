@@ -10,9 +10,10 @@ import pg from "pg";
 import { type DatabaseSettings, databaseFromUrl } from "../../src/core/settings/database.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/runtime/embedded-postgres.ts";
 import type { PostgresPrograms } from "../../src/runtime/embedded-postgres-binaries.ts";
+import { programsOf } from "./postgres-programs.ts";
 
-/** What tests need of a server: speed, room for many tests at once, and two-phase transactions. */
-const TEST_SERVER_SETTINGS = { fsync: "off", max_connections: "200", max_prepared_transactions: "10" };
+/** What tests need of a server: speed, and room for many tests at once. */
+const TEST_SERVER_SETTINGS = { fsync: "off", max_connections: "200" };
 
 /** The part of node:test's TestContext that says when a test ends; a suite's hooks fit too. */
 export interface TestEnd {
@@ -24,6 +25,8 @@ export interface TestDatabaseOptions {
   readonly owner?: boolean;
   /** Encoding of the database, with the locale C. Default: the server's, UTF8. */
   readonly encoding?: string;
+  /** Where. Default: the server that the tests share. */
+  readonly server?: EmbeddedPostgres;
 }
 
 export interface TestDatabase {
@@ -42,7 +45,7 @@ export interface TestDatabase {
 
 /** A new, empty database; dropped after the test together with whatever is still connected. */
 export async function testDatabase(t: TestEnd, options: TestDatabaseOptions = {}): Promise<TestDatabase> {
-  const server = await serverUrl();
+  const server = options.server?.url ?? (await serverUrl());
   const name = `test_${randomBytes(6).toString("hex")}`;
   const password = randomBytes(12).toString("hex");
   const encoding = options.encoding ? ` encoding '${options.encoding}' locale 'C' template template0` : "";
@@ -59,6 +62,7 @@ export async function testDatabase(t: TestEnd, options: TestDatabaseOptions = {}
   client.on("error", () => undefined); // tests kill connections; the next query reports it
   t.after(async () => {
     await client.end().catch(() => undefined);
+    if (options.server !== undefined) return; // it goes with its server
     const dropRole = options.owner ? [`drop role if exists ${name}`] : [];
     await execute(server, [`drop database if exists ${name} with (force)`, ...dropRole]);
   });
@@ -82,15 +86,25 @@ export async function connect(t: TestEnd, url: string): Promise<pg.Client> {
   return client;
 }
 
-/** A server of the test's own, to be killed and restarted; stopped after the test. */
+/** A server of the test's own, of the version that the tests run on; stopped after the test. */
 export async function ownServer(
   t: TestEnd,
   settings: Readonly<Record<string, string>> = {},
 ): Promise<EmbeddedPostgres> {
   // Killing loses what the system has not written only when the machine dies, so fsync may be off here too.
-  const server = await startEmbeddedPostgres({ settings: { ...TEST_SERVER_SETTINGS, ...settings } });
+  const major = process.env.PG_EVENTS_TEST_POSTGRES_MAJOR;
+  const programs = major === undefined ? {} : { programs: await programsOf(major) };
+  const server = await startEmbeddedPostgres({
+    settings: { ...TEST_SERVER_SETTINGS, ...settings },
+    ...programs,
+  });
   t.after(() => server.stop());
   return server;
+}
+
+/** A server where transactions can be prepared; stopped after the test. */
+export function twoPhaseServer(t: TestEnd): Promise<EmbeddedPostgres> {
+  return ownServer(t, { max_prepared_transactions: "10" });
 }
 
 /** The server all tests of a run share. The caller stops it. @param programs default: the embedded ones */

@@ -83,13 +83,15 @@ export async function sourcesIn(t: TestEnd, plane: ControlPlane, namespace: stri
   const get = (name = "shop"): Promise<LiveSource | null> => find(path(name));
   t.after(async () => {
     const { items = [] } = (await find(`${GROUP}/namespaces/${namespace}/pgeventsources`)) ?? {};
-    for (const { metadata } of items as LiveSource[]) {
-      await cluster.request("DELETE", path(metadata.name));
-      await cluster.request("PATCH", path(metadata.name), {
+    const free = async ({ metadata: { name } }: LiveSource) => {
+      const { body } = await cluster.request("DELETE", path(name));
+      if (body?.metadata?.finalizers === undefined) return; // it went at once
+      await cluster.request("PATCH", path(name), {
         body: { metadata: { finalizers: null } },
         type: "application/merge-patch+json",
       });
-    }
+    };
+    await Promise.all((items as LiveSource[]).map(free));
     cluster.close();
   });
   return {

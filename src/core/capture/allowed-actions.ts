@@ -2,7 +2,7 @@
  * The actions that the role may do, told from those it may not before any is tried. What PostgreSQL asks
  * for, seen on 14 and 18: to make or replace a trigger TRIGGER on the table, for a partitioned one on every
  * partition as well, and USAGE on the schema; to drop, rename or disable one the ownership of the table, that
- * of its schema is not enough. EXECUTE on the function is asked of who makes the trigger, not of writers. Pure.
+ * of its schema is not enough, and so for ENABLE ALWAYS. EXECUTE on the function is asked of who makes the trigger, not of writers. Pure.
  */
 import type { CaptureAction } from "./diff.ts";
 import { dropEventTrigger } from "./event-triggers.ts";
@@ -63,6 +63,10 @@ function obstacleOf(
     const message = `${table}: the role may not make triggers on it.`;
     const remedy = facts.missingRights.map((right) => grantText(right, role)).join(" ");
     return finding("PermissionDenied", table, message, remedy);
+  }
+  if (action.create.length > 0 && action.replicated && !facts.owned) {
+    const message = `${table}: only the owner of a table can let its triggers fire for replication.`;
+    return finding("PermissionDenied", table, message, `grant ${ident(facts.owner)} to ${role};`);
   }
   const made = action.create.map((operation) => createTrigger(operation, action, names).name);
   const dropped = action.drop.filter((name) => !made.includes(name));

@@ -84,7 +84,7 @@ const KINDS = {
     "A setting ends the role's idle sessions; a worker that waits for events has one, and would connect again and again.",
   ),
   ReplicatedTable: warning(
-    "A subscription writes to a captured table, and its triggers do not fire for that.",
+    "A subscription of logical replication writes to captured tables, and that is not captured unless `spec.capture.replicated` is true.",
   ),
   Pooler: warning("A connection pooler stands between; in transaction mode wake-ups are by polling."),
 
@@ -99,7 +99,7 @@ const KINDS = {
   Unlogged: info("Unlogged tables: a crash of the server empties them without an event."),
   RowSecurity: info("Tables with row-level security: events hold every row, whatever the policies say."),
   TwoPhaseCommit: info(
-    "Two-phase commit is in use (`max_prepared_transactions` is above 0): a transaction that may be prepared sends no wake-up, and the worker finds its events by looking.",
+    "Two-phase commit is possible (`max_prepared_transactions` is above 0): writers send no wake-up, and the worker looks at least every half second.",
   ),
   SettingOfExtension: info(
     "A setting of `capture.context` belongs to the server or an extension, not to the application.",

@@ -47,6 +47,7 @@ export interface RelationFacts {
   readonly missingRights: readonly MissingRight[];
   /** The role may drop triggers: it is, or is a member of, the owner. */
   readonly owned: boolean;
+  readonly owner: string;
   readonly unlogged: boolean;
   readonly rowSecurity: boolean;
   /** A subscription of logical replication writes to it. */

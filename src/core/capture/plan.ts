@@ -115,7 +115,7 @@ function keyFinding({ schema, name, key, root }: ObservedRelation, entry: TableS
 }
 
 /** An entry with the table's name wins over '*'. */
-function entryFor(entries: readonly TableSpec[], table: TableName): TableSpec | undefined {
+export function entryFor(entries: readonly TableSpec[], table: TableName): TableSpec | undefined {
   const ofSchema = entries.filter(({ schema }) => schema === table.schema);
   return (
     ofSchema.find(({ name }) => name === table.name && name !== "*") ??

@@ -8,6 +8,7 @@ import { type Finding, finding } from "./findings.ts";
 import type { ObservedCatalog, ObservedRelation, SchemaChangeMode } from "./model.ts";
 import { tableText } from "./model.ts";
 import type { CaptureNames } from "./names.ts";
+import { entryFor } from "./plan.ts";
 import { ident, qualified } from "./quote.ts";
 
 export interface PreflightInput {
@@ -74,8 +75,9 @@ export function obstacles(input: PreflightInput): Finding[] {
     );
   }
   if (schema.owner !== null && !schema.usable) {
-    const remedy =
-      capture.install === "Manual"
+    const remedy = schema.owned
+      ? `grant all on all tables in schema ${names.schema} to ${ident(schema.owner)};`
+      : capture.install === "Manual"
         ? `As the role that owns it: pg-events build --dry-run --worker-role <role> prints the grants for ${role}.`
         : `grant ${ident(schema.owner)} to ${role};`;
     found.push(
@@ -205,7 +207,7 @@ function ofServer({ catalog, capture, names, role, sessionPid, captured }: Prefl
   }
   if (number("max_prepared_transactions") > 0) {
     const message =
-      "Two-phase commit is possible (max_prepared_transactions is above 0). A transaction that is prepared sends no wake-up; the worker finds its events by looking, within 5 seconds.";
+      "Two-phase commit is possible (max_prepared_transactions is above 0). A transaction that sent a wake-up could not be prepared, so none is sent: the worker looks at least every half second.";
     found.push(finding("TwoPhaseCommit", "server", message));
   }
   const { settings: kept = [], traceparent } = capture.context;
@@ -237,7 +239,7 @@ function ofSchemaChanges({ capture, mode }: PreflightInput): Finding[] {
   return [finding("SchemaChangesByPolling", "event triggers", message, remedy)];
 }
 
-function ofTables({ captured }: PreflightInput): Finding[] {
+function ofTables({ captured, capture }: PreflightInput): Finding[] {
   const found: Finding[] = [];
   const told = (
     code: "NoKey" | "Unlogged" | "RowSecurity",
@@ -248,7 +250,9 @@ function ofTables({ captured }: PreflightInput): Finding[] {
     if (relations.length === 0) return;
     found.push(finding(code, "tables", `${listed(relations)}: ${text}`, remedy));
   };
-  const withoutKey = captured.filter(({ key, kind }) => key.length === 0 && (kind === "r" || kind === "p"));
+  const withoutKey = captured.filter(
+    (relation) => relation.key.length === 0 && keyOfSpec(capture, relation) === undefined,
+  );
   const example = withoutKey[0];
   told(
     "NoKey",
@@ -268,15 +272,16 @@ function ofTables({ captured }: PreflightInput): Finding[] {
     captured.filter(({ facts }) => facts.rowSecurity),
     "row-level security does not apply to events; they hold the rows of everybody.",
   );
-  for (const { schema, name, triggers, facts } of captured) {
-    if (!facts.subscribed) continue;
-    const table = qualified(schema, name);
-    const message = `A subscription writes to ${schema}.${name}; triggers do not fire for that unless they are set to.`;
-    const names = triggers.length === 0 ? ["…"] : triggers.map((trigger) => ident(trigger.name));
-    const remedy = names.map((trigger) => `alter table ${table} enable always trigger ${trigger};`).join(" ");
-    found.push(finding("ReplicatedTable", `${schema}.${name}`, message, remedy));
+  const replicated = captured.filter(({ facts }) => facts.subscribed);
+  if (replicated.length > 0 && !capture.replicated) {
+    const message = `${listed(replicated)}: a subscription of logical replication writes to them, and what it writes is not captured.`;
+    found.push(finding("ReplicatedTable", "tables", message, "spec.capture.replicated: true"));
   }
   return found;
+}
+
+function keyOfSpec({ tables = [] }: CaptureSpec, relation: ObservedRelation): readonly string[] | undefined {
+  return entryFor(tables, relation)?.key;
 }
 
 function listed(relations: readonly ObservedRelation[]): string {

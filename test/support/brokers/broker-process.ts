@@ -23,7 +23,8 @@ export interface BrokerCommand {
   readonly args: readonly string[];
   /** Removed at the end. */
   readonly directory: string;
-  /** Loopback port it listens on once it works. */
+  /** Where it listens once it works. Default: 127.0.0.1. */
+  readonly host?: string;
   readonly port: number;
 }
 
@@ -56,7 +57,7 @@ export async function startBroker(command: BrokerCommand): Promise<BrokerProcess
       (stream as unknown as { unref(): void }).unref();
     }
     guard.watch(started.pid as number);
-    await eventually(() => started.exitCode !== null || listens(command.port), {
+    await eventually(() => started.exitCode !== null || listens(command), {
       timeoutMs: 60_000,
       what: "a broker",
     });
@@ -85,9 +86,9 @@ function isStopped(pid: number | undefined): boolean {
   return stat.slice(stat.lastIndexOf(")") + 2).startsWith("T");
 }
 
-function listens(port: number): Promise<boolean> {
+function listens({ host = "127.0.0.1", port }: BrokerCommand): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = createConnection({ host: "127.0.0.1", port });
+    const socket = createConnection({ host, port });
     socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
     socket.once("connect", () => socket.destroy());
   });

@@ -24,23 +24,24 @@ export function natsMissing(): Promise<string | false> {
 /**
  * Stopped after the test.
  * @param settings lines of its configuration; port, directory of JetStream and a payload limit of 8 MB are given
+ * @param host where it listens
  */
-export async function natsServer(t: TestEnd, settings = ""): Promise<NatsServer> {
+export async function natsServer(t: TestEnd, settings = "", host = "127.0.0.1"): Promise<NatsServer> {
   const program = await natsProgram();
   if (program === null) throw new Error(INSTALL);
   const directory = mkdtempSync(join(tmpdir(), "pg-events-nats-"));
   const port = await freePort();
   const config = join(directory, "nats.conf");
   const lines = [
-    `listen: 127.0.0.1:${port}`,
+    `listen: ${host}:${port}`,
     "max_payload: 8MB",
     `jetstream { store_dir: ${JSON.stringify(join(directory, "data"))}, max_mem: 256MB, max_file: 1GB }`,
     settings,
   ];
   writeFileSync(config, lines.join("\n"));
-  const broker = await startBroker({ file: program, args: ["-c", config], directory, port });
+  const broker = await startBroker({ file: program, args: ["-c", config], directory, host, port });
   t.after(() => broker.stop());
-  return { ...broker, port, url: `nats://127.0.0.1:${port}` };
+  return { ...broker, port, url: `nats://${host}:${port}` };
 }
 
 /** Null when it is not there and there is no Go. @throws Error with the compiler's output */

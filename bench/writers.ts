@@ -1,9 +1,14 @@
 /** What capture costs writers: throughput with capture over throughput without, in pairs, in turn. */
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import pg from "pg";
+import { from as copyFrom } from "pg-copy-streams";
 import { type Bench, INSERT, median, told } from "./setup.ts";
 
 const SECONDS = 4;
 const PAIRS = 5;
+/** Statements of each connection before the clock starts: plans are made once for a connection's life. */
+const WARM_UP = 20;
 const UPDATE_ROWS = 10_000;
 
 export async function benchWriters(bench: Bench): Promise<string[]> {
@@ -35,32 +40,43 @@ export async function benchWriters(bench: Bench): Promise<string[]> {
   return lines;
 }
 
+const BULK_ROWS = 100_000;
+
 async function benchBulk(bench: Bench): Promise<string[]> {
   const source = bench.source("http://127.0.0.1:9/");
-  const statements = {
-    "insert 100,000": `${INSERT.replace(/ values .*/, "")} select 1, 2, 'customer name', 'some street 12', 'a@example.com', 'hhhhhhhhhhhhhhhh', 'iiiiiiiiiiii' from generate_series(1, 100000)`,
-    "update 100,000": "update bench set a = a + 1",
+  const columns = INSERT.replace(/ values .*/, "");
+  const values =
+    "1, 2, 'customer name', 'some street 12', 'a@example.com', 'hhhhhhhhhhhhhhhh', 'iiiiiiiiiiii'";
+  const copied = `${values.replaceAll("'", "").replaceAll(", ", "\t")}\n`.repeat(BULK_ROWS);
+  const statements: Record<string, () => Promise<unknown>> = {
+    insert: () => bench.client.query(`${columns} select ${values} from generate_series(1, ${BULK_ROWS})`),
+    update: () => bench.client.query("update bench set a = a + 1"),
+    copy: async () => {
+      await bench.client.query("truncate bench");
+      const into = columns.replace("insert into", "copy");
+      await pipeline(Readable.from([copied]), bench.client.query(copyFrom(`${into} from stdin`)));
+    },
+    delete: () => bench.client.query("delete from bench"),
   };
-  const times: Record<string, number[][]> = { "insert 100,000": [[], []], "update 100,000": [[], []] };
+  const times = new Map(Object.keys(statements).map((name) => [name, [[], []] as [number[], number[]]]));
   for (let pair = 0; pair < PAIRS; pair += 1) {
-    for (const captured of [0, 1]) {
-      await bench.client.query("truncate bench restart identity");
+    for (const captured of [0, 1] as const) {
+      await bench.client.query("truncate bench restart identity; checkpoint");
       if (captured === 1) await bench.build(source);
-      for (const [name, statement] of Object.entries(statements)) {
+      for (const [name, run] of Object.entries(statements)) {
         const startedMs = performance.now();
-        await bench.client.query(statement);
-        times[name]?.[captured]?.push(performance.now() - startedMs);
+        await run();
+        times.get(name)?.[captured].push(performance.now() - startedMs);
       }
       if (captured === 1) await bench.remove();
     }
   }
-  const rows = Object.entries(times).map(([name, [plain = [], captured = []]]) => {
-    return `| ${name} | ${told(
-      captured.map((time, index) => time / (plain[index] ?? 1)),
-      2,
-    )} | ${median(plain).toFixed(0)} ms | ${median(captured).toFixed(0)} ms |`;
+  const rows = [...times].map(([name, [plain, captured]]) => {
+    const ratios = captured.map((time, index) => time / (plain[index] ?? 1));
+    return `| ${name} | ${told(ratios, 2)} | ${median(plain).toFixed(0)} ms | ${median(captured).toFixed(0)} ms |`;
   });
-  return ["", "| one statement | time over no capture | without | with |", "|---|---|---|---|", ...rows];
+  const header = `| one statement, ${BULK_ROWS} rows | time over no capture | without | with |`;
+  return ["", header, "|---|---|---|---|", ...rows];
 }
 
 async function refill(bench: Bench): Promise<void> {
@@ -75,6 +91,7 @@ async function throughput(url: string, clients: number, statement: () => string)
     Array.from({ length: clients }, async () => {
       const client = new pg.Client({ connectionString: url });
       await client.connect();
+      for (let warm = 0; warm < WARM_UP; warm += 1) await client.query(statement());
       return client;
     }),
   );

@@ -8,23 +8,27 @@ alter table @schema@.callback
   -- Events that were dropped before the callback had them: rows of the outbox, whatever its filter.
   add column lost_events bigint not null default 0;
 
--- What was given up because of a limit, the last 30 days of it.
+-- What was not captured or not delivered, the last 30 days of it.
 create table @schema@.loss (
   id bigint generated always as identity primary key,
-  -- Dropped: a segment was emptied. Paused: nothing was captured.
-  kind text not null check (kind in ('Dropped', 'Paused')),
-  -- Bytes or Age.
-  reached text not null,
-  -- Dropped: the callback that had not got these events; null for Paused, which concerns them all.
+  -- Dropped: a segment was emptied. Paused: nothing was captured. Skipped: capture failed (onError: Skip).
+  kind text not null check (kind in ('Dropped', 'Paused', 'Skipped')),
+  -- The limit, Bytes or Age; null for Skipped.
+  reached text,
+  -- Dropped: the callback that had not got these events; null for the others, which concern them all.
   callback text,
   -- Exact up to a million, then an estimate from ids; of Paused one from the statistics of the tables.
   events bigint not null default 0,
   -- Dropped: the times of the first and the last event. Paused: when nothing was written; null while it lasts.
+  -- Skipped: when it was noticed first and last.
   started_at timestamptz not null,
   ended_at timestamptz,
   at timestamptz not null default clock_timestamp()
 );
 create unique index loss_open_index on @schema@.loss (kind) where ended_at is null;
+
+-- How many of the changes that could not be captured `loss` tells of.
+alter table @schema@.installation add column skipped_told bigint not null default 0;
 
 -- Rows of the outbox change only when they have come from another server (renew_positions); that has to work
 -- beside a publication of all tables, too.

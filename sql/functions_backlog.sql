@@ -158,6 +158,35 @@ as $$
     where pronamespace = @schema_name@::regnamespace)
 $$;
 
+-- Tells `loss` of changes that could not be captured since the last look, those of an hour in one row. Null:
+-- there are none.
+create or replace function @schema@.tell_skipped() returns bigint
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  skipped bigint := pg_sequence_last_value('@schema@.skipped_changes'::regclass);
+begin
+  if not exists (select from @schema@.installation where skipped_told < skipped) then
+    return null;
+  end if;
+  perform from @schema@.installation for update; -- one at a time
+  select skipped - skipped_told into skipped from @schema@.installation where skipped_told < skipped;
+  if skipped is null then
+    return null;
+  end if;
+  update @schema@.installation set skipped_told = skipped_told + skipped;
+  update @schema@.loss set events = events + skipped, ended_at = clock_timestamp()
+  where kind = 'Skipped' and started_at > clock_timestamp() - interval '1 hour';
+  if not found then
+    delete from @schema@.loss where at < now() - interval '30 days' and ended_at is not null;
+    insert into @schema@.loss (kind, events, started_at, ended_at)
+    values ('Skipped', skipped, clock_timestamp(), clock_timestamp());
+  end if;
+  return skipped;
+end
+$$;
+
 -- Writes what each checkpoint changes, the table of callbacks, anew: while a transaction somewhere holds the
 -- xmin horizon vacuum can take nothing away, and looking up a row means walking past all its old versions.
 -- A dump that took its snapshot before would find the table empty, so there must be none.

@@ -5,10 +5,42 @@
 -- `@end@` stands there once for each segment, `@segment@` being its number; between `@each_variant@` and
 -- `@end_variant@` once without and once with settings that are fixed.
 
+-- A column of type json may hold escapes that no function on json reads (\u0000, half a surrogate pair, a character
+-- that the database's encoding lacks), and no write may fail for that. Before a text is read as json all its
+-- escapes with a backslash or by number are set aside, in a way that nothing else looks like, and put back after.
+-- Names of columns in other texts that are compared with it need the same.
+create or replace function @schema@.guard_escapes(document text) returns text
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select replace(replace(replace(document,
+    chr(127), chr(127) || '0'), repeat(chr(92), 2), chr(127) || '1'), chr(92) || 'u', chr(127) || '2')
+$$;
+
+create or replace function @schema@.unguard_escapes(document text) returns text
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select replace(replace(replace(document,
+    chr(127) || '2', chr(92) || 'u'), chr(127) || '1', repeat(chr(92), 2)), chr(127) || '0', chr(127))
+$$;
+
+-- The text of a value that is hashed; the json itself where that cannot be read.
+create or replace function @schema@.guarded_text(value json) returns text
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return @schema@.unguard_escapes(value::text)::json #>> '{}';
+exception when data_exception then
+  return @schema@.unguard_escapes(value::text);
+end
+$$;
+
 -- What of a row is captured: rule has include or exclude, mask and hash, each a list of columns, and payload.
 -- strict: a column that is named and missing, because it was renamed say, leaves nothing of the row, so that no
--- value gets out under another name.
-create or replace function @schema@.shape_row(image json, rule jsonb, key jsonb) returns json
+-- value gets out under another name. guarded: by guard_escapes, all three.
+create or replace function @schema@.shape_row(image json, rule jsonb, key jsonb, guarded boolean) returns json
   language sql stable
   set search_path = pg_catalog, pg_temp
 as $$
@@ -22,7 +54,8 @@ as $$
           when json_typeof(value) = 'null' then value
           when rule -> 'mask' ? name then '"***"'
           when rule -> 'hash' ? name
-            then to_json(encode(sha256(convert_to(hash_salt || (image ->> name), 'UTF8')), 'hex'))
+            then to_json(encode(sha256(convert_to(
+              hash_salt || case when guarded then @schema@.guarded_text(value) else image ->> name end, 'UTF8')), 'hex'))
           else value end order by position)
       from json_each(image) with ordinality as field (name, value, position)
       cross join (select hash_salt from @schema@.installation) as installation
@@ -52,36 +85,103 @@ as $$
     where new_image -> name is null or (old_image -> name)::text is distinct from (new_image -> name)::text)
 $$;
 
--- A condition of the spec is evaluated with the rights of whoever writes, so it may only use functions and
--- operators that PostgreSQL brings along and that change nothing. Those of types are found here as well.
-create or replace function @schema@.check_condition(table_id regclass, trigger_name name) returns void
+-- PostgreSQL reads the literals of a condition as values of the columns' types, and what reading a domain, a
+-- range or what is made of them runs its owner wrote. So a table with such a column takes no condition.
+create or replace function @schema@.check_condition_types(table_id regclass) returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
 as $$
 declare
   refused text;
 begin
-  select string_agg(distinct used.oid::regprocedure::text, ', ') into refused
-  from pg_trigger
-  cross join regexp_matches(tgqual::text, ':(?:op)?funcid (\d+)', 'g') as found
-  join pg_proc as used on used.oid = found[1]::oid
-  where tgrelid = table_id and tgname = trigger_name
-    and (used.provolatile = 'v' or used.pronamespace <> 'pg_catalog'::regnamespace or used.proname ~ '_to_xml');
+  with recursive used (id) as (
+    select atttypid from pg_attribute where attrelid = table_id and attnum > 0 and not attisdropped
+    union
+    select part.id
+    from used
+    join pg_type on pg_type.oid = used.id
+    cross join lateral (
+      select typbasetype
+      union all
+      select typelem
+      union all
+      select rngsubtype from pg_range where used.id in (rngtypid, rngmultitypid)
+      union all
+      select atttypid from pg_attribute where typrelid <> 0 and attrelid = typrelid and attnum > 0 and not attisdropped
+    ) as part (id)
+    where part.id <> 0
+  )
+  select string_agg(distinct format_type(used.id, null), ', ') into refused
+  from used
+  cross join lateral (
+    select matched[1]::oid from pg_constraint
+    cross join regexp_matches(conbin::text, ':(?:op)?funcid (\d+)', 'g') as matched
+    where contypid = used.id
+    union all
+    select rngcanonical from pg_range where used.id in (rngtypid, rngmultitypid)
+    union all
+    select castfunc from pg_cast where castsource = used.id and casttarget = 'json'::regtype
+  ) as called (id)
+  join pg_proc on pg_proc.oid = called.id
+  join pg_language on pg_language.oid = prolang
+  where pg_proc.oid >= 16384 and lanname not in ('c', 'internal'); -- those only superusers can make
   if refused is not null then
     raise exception using errcode = 'invalid_object_definition',
-      message = format('its condition uses %s, and may use only functions of PostgreSQL itself that are immutable or stable', refused);
+      message = format('its columns have types whose values are checked or written by functions of users (%s), so it can have no condition', refused);
   end if;
 end
 $$;
 
--- A change that could not be captured, where the spec lets writes go on then (onError: Skip). A sequence,
--- because the count must not depend on what becomes of the transaction.
-create or replace function @schema@.skip_change(of_table text, because text, state text) returns void
+-- A condition of the spec is evaluated with the rights of whoever writes, so it may only use functions and
+-- operators that PostgreSQL brings along and that change nothing. Those of types are found here as well; some
+-- take SQL, or the name of a type, as a value.
+create or replace function @schema@.check_condition(table_id regclass, trigger_name name) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  condition text;
+  refused text;
+begin
+  select tgqual::text into condition from pg_trigger where tgrelid = table_id and tgname = trigger_name;
+  select string_agg(distinct used.oid::regprocedure::text, ', ') into refused
+  from (
+    select matched[1]::oid as id from regexp_matches(condition, ':(?:op)?funcid (\d+)', 'g') as matched
+    union
+    select oprcode
+    from regexp_matches(condition, ':opnos \(o ([\d ]+)\)', 'g') as matched
+    cross join regexp_split_to_table(matched[1], ' ') as operator_id
+    join pg_operator on pg_operator.oid = operator_id::oid
+  ) as called
+  join pg_proc as used on used.oid = called.id
+  where used.provolatile = 'v' or used.oid >= 16384 or not has_function_privilege('public', used.oid, 'EXECUTE')
+    or used.proname ~ '_to_xml|^pg_input_|_validator$'
+    or 'cstring'::regtype = any (used.proargtypes::oid[]);
+  if refused is not null then
+    raise exception using errcode = 'invalid_object_definition',
+      message = format('its condition uses %s, and may use only functions of PostgreSQL itself that are immutable or stable', refused);
+  end if;
+  if condition ~ ':varattno -' then
+    raise exception using errcode = 'invalid_object_definition',
+      message = 'its condition uses a system column, and may use only columns of the table';
+  end if;
+  if condition ~ '\{COERCETODOMAIN ' then
+    raise exception using errcode = 'invalid_object_definition',
+      message = 'its condition casts to a domain, which can run functions of users';
+  end if;
+end
+$$;
+
+-- Changes that could not be captured, where the spec lets writes go on then (onError: Skip). A sequence counts,
+-- because the count must not depend on what becomes of the transaction. The write goes on even if that fails.
+create or replace function @schema@.skip_changes(changes bigint, of_table text, because text, state text) returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform nextval('@schema@.skipped_changes');
+  perform nextval('@schema@.skipped_changes') from generate_series(1, changes);
   raise warning 'pg-events: a change of % is not captured: % (SQLSTATE %)', of_table, because, state;
 end
 $$;
@@ -130,7 +230,7 @@ begin
     perform @schema@.notify_worker();
   end if;
   return null;
-@on_error@
+@on_error_new@
 end
 $$;
 @end_variant@
@@ -166,7 +266,7 @@ begin
     perform @schema@.notify_worker();
   end if;
   return null;
-@on_error@
+@on_error_new@
 end
 $$;
 @end_variant@
@@ -191,7 +291,7 @@ begin
     perform @schema@.notify_worker();
   end if;
   return null;
-@on_error@
+@on_error_old@
 end
 $$;
 @end_variant@
@@ -207,24 +307,38 @@ as $$
 declare
   old_image json;
   new_image json;
+  about text := tg_argv[0];
+  rule_text text := tg_argv[3];
   rule jsonb;
   key jsonb;
   other json;
+  guarded boolean;
 begin
   if tg_op <> 'INSERT' then old_image := row_to_json(old); end if;
   if tg_op <> 'DELETE' then new_image := row_to_json(new); end if;
-  if tg_argv[3] <> '' then
-    rule := tg_argv[3];
-    key := tg_argv[0]::jsonb -> 'key';
+  if rule_text <> '' then
+    guarded := strpos(concat(old_image, new_image), chr(92) || 'u') > 0;
+    if guarded then
+      old_image := @schema@.guard_escapes(old_image::text);
+      new_image := @schema@.guard_escapes(new_image::text);
+      about := @schema@.guard_escapes(about);
+      rule_text := @schema@.guard_escapes(rule_text);
+    end if;
+    rule := rule_text;
+    key := about::jsonb -> 'key';
     if tg_op = 'UPDATE' and rule ? 'updateColumns' and not @schema@.changes_any(old_image, new_image, rule -> 'updateColumns') then
       return null;
     end if;
-    if tg_op <> 'INSERT' then old_image := @schema@.shape_row(old_image, rule, key); end if;
-    if tg_op <> 'DELETE' then new_image := @schema@.shape_row(new_image, rule, key); end if;
+    if tg_op <> 'INSERT' then old_image := @schema@.shape_row(old_image, rule, key, guarded); end if;
+    if tg_op <> 'DELETE' then new_image := @schema@.shape_row(new_image, rule, key, guarded); end if;
     if tg_op = 'UPDATE' and rule ->> 'payload' = 'Changes' then
       other := old_image;
       old_image := @schema@.changed_part(old_image, new_image, key);
       new_image := @schema@.changed_part(new_image, other, key);
+    end if;
+    if guarded then
+      old_image := @schema@.unguard_escapes(old_image::text);
+      new_image := @schema@.unguard_escapes(new_image::text);
     end if;
   end if;
   case pg_sequence_last_value(@segment_sequence@)

@@ -2,11 +2,9 @@
 -- needs through every kind of connection pooler: the outbox has no statistics (it is never analyzed),
 -- and a plan that reads a whole segment for a few new rows must not happen.
 
--- The key of a row as JSON array text; null when the table has no key, or a key column was renamed or dropped
--- after the build: a write must not fail for that.
-create or replace function @schema@.event_key(about text, image text) returns text
+-- event_key, of a row that functions on json can read.
+create or replace function @schema@.key_of(about text, image text) returns text
   language sql immutable parallel safe
-  set search_path = pg_catalog, pg_temp
 as $$
   select case json_array_length(about::json -> 'key')
     when 0 then null
@@ -14,6 +12,17 @@ as $$
     else (
       select case when count(*) = count(image::json -> name) then '[' || string_agg((image::json -> name)::text, ',' order by position) || ']' end
       from json_array_elements_text(about::json -> 'key') with ordinality as key_column (name, position)) end
+$$;
+
+-- The key of a row as JSON array text; null when the table has no key, or a key column was renamed or dropped
+-- after the build: a write must not fail for that.
+create or replace function @schema@.event_key(about text, image text) returns text
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select case when strpos(image, chr(92) || 'u') > 0
+    then @schema@.unguard_escapes(@schema@.key_of(@schema@.guard_escapes(about), @schema@.guard_escapes(image)))
+    else @schema@.key_of(about, image) end
 $$;
 
 -- The circumstances of a change as JSON.
@@ -31,7 +40,7 @@ create or replace view @schema@.change_event as
 select id, xid, at, segment, operation, schema_name, table_name,
   @schema@.event_key(about, coalesce(new, old)) as key,
   case operation when 'U' then nullif(@schema@.event_key(about, old), @schema@.event_key(about, new)) end as old_key,
-  old, new, @schema@.event_context(role, application, context) as context
+  old, new, @schema@.event_context(role, application, context) as context, about::json ->> 'version' as schema_version
 from @schema@.outbox;
 
 -- What became visible since the snapshot `seen`, lowest ids first, with the snapshot of this read in

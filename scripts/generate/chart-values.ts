@@ -72,6 +72,16 @@ export const chartValues = z.strictObject({
       'Refuse to send the value of a Secret to a callback unless the Secret carries the label pgevents.dev/allow: "true".',
     ),
   }),
+  callbacks: group("What callbacks may refer to (`http.ref`), besides Services of their own namespace.", {
+    namespaces: z.array(z.string().max(63).regex(NAMESPACE)).default([]).meta({
+      description:
+        "Other namespaces whose Services and addressable objects any PgEventSource may refer to. Empty: none.",
+    }),
+    addressableClusterRole: text(
+      "",
+      "ClusterRole with the right to get objects that have an address, such as Knative's addressable-resolver. Empty: Services only.",
+    ),
+  }),
   leaderElection: group("The Lease by which the operator pods agree on a leader.", {
     id: text("", "Name of the Lease. Empty: the name of the Deployment."),
     leaseDurationSeconds: whole(2, 600, 15, "Seconds after which a silent leader is replaced."),

@@ -2,6 +2,7 @@
  * Delivery by HTTP POST, one request an attempt. Any 2xx acknowledges; redirects are not followed;
  * bodies of answers are thrown away.
  */
+import type { KeyObject } from "node:crypto";
 import type { Pool } from "undici";
 import type { CallbackSpec, HttpSpec } from "../core/api/callback.ts";
 import { classicPayload } from "../core/delivery/classic.ts";
@@ -13,14 +14,17 @@ import {
   eventData,
   STRUCTURED_TYPE,
   structuredBody,
+  traceparentOf,
 } from "../core/delivery/cloudevents.ts";
 import type { AttemptOutcome, Transport } from "../core/delivery/transport.ts";
-import type { ChangeEvent, EventOrigin } from "../core/event.ts";
+import { webhookHeaders } from "../core/delivery/webhook-signature.ts";
+import { type ChangeEvent, type EventOrigin, stableEventId } from "../core/event.ts";
 import type { AddressPolicy, ResolveName } from "./address-check.ts";
 import { AttemptsUnderWay } from "./attempts-under-way.ts";
 import { HttpAttempt } from "./http-attempt.ts";
 import { connectionPool } from "./http-connections.ts";
 import { refusal } from "./refusal.ts";
+import type { TlsMaterial } from "./secret-values.ts";
 
 const CONTENT_TYPES = {
   CloudEventsStructured: STRUCTURED_TYPE,
@@ -29,13 +33,15 @@ const CONTENT_TYPES = {
 } as const;
 
 export interface HttpTransportOptions {
-  readonly http: HttpSpec;
+  readonly http: HttpSpec & { readonly uri: string };
   readonly limits: Pick<CallbackSpec, "batch" | "delivery">;
   readonly origin: EventOrigin;
   /** The headers of the spec with their values, names and values one after the other; asked for each request, so that Secrets can change. */
   readonly headers: () => readonly string[];
-  /** PEM of the authorities to trust instead of the system's; asked for each new connection. */
-  readonly ca: () => string | undefined;
+  /** Keys to sign each request with; asked for each. Null: none is signed. */
+  readonly signingKeys: (() => readonly KeyObject[]) | null;
+  /** Authorities to trust instead of the system's, and a certificate to show; asked for each new connection. */
+  readonly tls: () => TlsMaterial;
   readonly addresses: AddressPolicy;
   /** `pg-events/<version>` */
   readonly userAgent: string;
@@ -54,7 +60,7 @@ export class HttpTransport implements Transport {
   #closed: Promise<void> | null = null;
 
   constructor(options: HttpTransportOptions) {
-    const { http, ca, addresses, resolve } = options;
+    const { http, tls, addresses, resolve } = options;
     const { batch, delivery } = options.limits;
     const url = new URL(http.uri);
     this.#options = options;
@@ -66,7 +72,8 @@ export class HttpTransport implements Transport {
       url,
       connections: delivery.maxInFlight,
       timeoutMs: this.#timeoutMs,
-      ca,
+      tls,
+      http2: http.protocol === "Http2",
       addresses,
       resolve,
     });
@@ -78,10 +85,9 @@ export class HttpTransport implements Transport {
       if (refused !== null) return settle(refused);
       const attempt = new HttpAttempt(this.#underWay, signal, this.#timeoutMs, settle);
       try {
-        this.#pool.dispatch(
-          { path: this.#path, method: "POST", headers: this.#headers(events), body: this.#body(events) },
-          attempt,
-        );
+        const body = this.#body(events);
+        const headers = this.#headers(events, body);
+        this.#pool.dispatch({ path: this.#path, method: "POST", headers, body }, attempt);
       } catch (error) {
         attempt.failed(error as Error);
       }
@@ -93,13 +99,20 @@ export class HttpTransport implements Transport {
     return this.#closed;
   }
 
-  #headers(events: readonly ChangeEvent[]): string[] {
-    const { http, origin, userAgent } = this.#options;
+  #headers(events: readonly ChangeEvent[], body: string): string[] {
+    const { http, origin, userAgent, signingKeys } = this.#options;
+    const first = events[0] as ChangeEvent;
     const headers =
       http.format === "CloudEventsBinary"
-        ? binaryHeaders(origin, events[0] as ChangeEvent)
+        ? binaryHeaders(origin, first)
         : ["content-type", CONTENT_TYPES[http.format]];
     headers.push("user-agent", userAgent, ...this.#options.headers());
+    const trace = events.length === 1 ? traceparentOf(first) : null;
+    if (trace !== null) headers.push("traceparent", trace);
+    if (signingKeys !== null) {
+      const seconds = Math.floor(Date.now() / 1000);
+      headers.push(...webhookHeaders(signingKeys(), requestId(origin, events), seconds, body));
+    }
     return headers;
   }
 
@@ -117,4 +130,10 @@ export class HttpTransport implements Transport {
         return classicPayload(event);
     }
   }
+}
+
+/** The same at each attempt: a batch is kept together over its attempts. */
+function requestId(origin: EventOrigin, events: readonly ChangeEvent[]): string {
+  const id = stableEventId(origin, events[0] as ChangeEvent);
+  return events.length === 1 ? id : `${id}_${events.length}`;
 }

@@ -37,11 +37,12 @@ export interface NatsConnectionOptions {
 
 export async function loadNatsClient(): Promise<NatsClientPackages> {
   try {
+    // CommonJS: the bundle has it as the default export only.
     const [transport, jetstream] = await Promise.all([
       import("@nats-io/transport-node"),
       import("@nats-io/jetstream"),
     ]);
-    return { transport, jetstream };
+    return { transport: transport.default, jetstream: jetstream.default };
   } catch (error) {
     return missingClient("@nats-io/transport-node @nats-io/jetstream", error);
   }
@@ -145,8 +146,8 @@ function connectionSettings({ nats: { auth = {}, tls }, secrets }: NatsConnectio
   const { login, tokenSecretRef, nkeySecretRef, credsSecretRef } = auth;
   const user = login && secrets.login(login);
   const token = tokenSecretRef && secrets.text(tokenSecretRef);
-  const seed = nkeySecretRef && secrets.text(nkeySecretRef).trim();
-  const creds = credsSecretRef && secrets.text(credsSecretRef);
+  const seed = nkeySecretRef && secrets.natsSeed(nkeySecretRef);
+  const creds = credsSecretRef && `${secrets.natsCredentials(credsSecretRef)}\n`; // its last line must have an end
   return {
     tls: tls === undefined ? {} : secrets.tls(tls),
     login: (client: NatsClientPackages["transport"]): NodeConnectionOptions => {

@@ -17,6 +17,8 @@ export interface TransportDependencies {
   readonly readSecret: ReadSecret;
   readonly addresses: AddressPolicy;
   readonly userAgent: string;
+  /** PEM of authorities to trust for HTTP where the callback names none. */
+  readonly caCerts?: string | undefined;
   /** Where the functions of a module callback are. */
   readonly moduleFunctions: (module: ModuleSpec) => ModuleFunctions;
 }

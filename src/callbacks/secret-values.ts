@@ -1,5 +1,7 @@
 /** Values of a callback's Secrets, checked for what they are used for. Read anew each time: files of Secrets change. */
+import type { KeyObject } from "node:crypto";
 import type { BrokerTlsSpec, LoginSpec } from "../core/api/broker.ts";
+import { webhookKey } from "../core/delivery/webhook-signature.ts";
 import { PgEventsError } from "../core/errors.ts";
 import type { ReadSecret } from "../core/settings/database.ts";
 
@@ -28,6 +30,12 @@ export interface CallbackSecrets {
   pem(ref: SecretKey): string;
   /** Text that is not empty. */
   text(ref: SecretKey): string;
+  /** The seed of a NATS user's nkey. */
+  natsSeed(ref: SecretKey): string;
+  /** A credentials file of NATS. */
+  natsCredentials(ref: SecretKey): string;
+  /** A key to sign requests with. */
+  signingKey(ref: SecretKey): KeyObject;
   login(spec: LoginSpec): Login;
   tls(spec: BrokerTlsSpec): TlsMaterial;
 }
@@ -65,6 +73,26 @@ export function callbackSecrets(callbackName: string, readSecret: ReadSecret): C
     header,
     pem,
     text,
+    natsSeed: (ref) =>
+      read(ref, (value) =>
+        /^SU[A-Z2-7]{56}$/.test(value.trim())
+          ? null
+          : "holds no seed of a user (SU and 56 letters and digits)",
+      ).trim(),
+    natsCredentials: (ref) =>
+      read(ref, (value) =>
+        /BEGIN NATS USER JWT-+\s[\s\S]*BEGIN USER NKEY SEED-+\s/.test(value)
+          ? null
+          : "holds no credentials file of NATS, with a JWT and a seed",
+      ),
+    signingKey: (ref) => {
+      let key: KeyObject | string = "";
+      read(ref, (value) => {
+        key = webhookKey(value.trim());
+        return typeof key === "string" ? key : null;
+      });
+      return key as unknown as KeyObject;
+    },
     login: ({ secretRef: { name }, username, usernameKey, passwordKey }) => ({
       username: username ?? text({ name, key: usernameKey }),
       password: text({ name, key: passwordKey }),

@@ -107,18 +107,18 @@ async function uninstall(
 }
 
 function describe(report: BuildReport, checking: boolean): void {
-  for (const one of report.findings) tell(one);
+  const notes = report.findings.filter(({ severity }) => severity === "Info");
+  for (const one of report.findings.filter((finding) => !notes.includes(finding))) complain(one);
   if (report.findings.some(isFatal)) return;
   const state = `${count(report.tables, "table")} captured, PostgreSQL ${report.serverVersion}, schema changes: ${report.schemaChangeMode}`;
   if (!report.changed && report.pending.length === 0) print(`Nothing changed: ${state}.`);
   else if (checking) print(`Differs: ${report.actions.map(({ id }) => id).join(", ")}.`);
   else if (report.changed) print(`Built (${count(report.actions.length, "action")}): ${state}.`);
+  for (const one of notes) print(`note: ${findingText(one)}`);
 }
 
-function tell(one: Finding): void {
-  if (one.severity === "Info") print(`note: ${findingText(one)}`);
-  else if (one.severity === "Warning") process.stderr.write(`warning: ${findingText(one)}\n`);
-  else process.stderr.write(`${findingText(one)}\n`);
+function complain(one: Finding): void {
+  process.stderr.write(`${one.severity === "Warning" ? "warning: " : ""}${findingText(one)}\n`);
 }
 
 function count(number: number, noun: string): string {

@@ -167,7 +167,7 @@ function toReceiver(source: PgEventSource, url: string): PgEventSource {
   const callbacks = source.spec.callbacks.map(({ http, nats, kafka, stdout: _, ...callback }) => {
     if (callback.module !== undefined) return callback;
     const { format } = http ?? nats ?? kafka ?? { format: "CloudEventsStructured" as const };
-    return { ...callback, http: { uri: `${url}/${callback.name}`, format } };
+    return { ...callback, http: { uri: `${url}/${callback.name}`, format, protocol: "Http1" as const } };
   });
   return { ...source, spec: { ...source.spec, callbacks } };
 }

@@ -34,6 +34,7 @@ interface OperatorFlags {
   readonly maxConcurrentReconciles: number;
   readonly resyncSeconds: number;
   readonly requireSecretLabel: boolean;
+  readonly callbackNamespaces: string[];
   readonly logLevel: LogLevel;
   readonly kubeconfig?: string;
 }
@@ -118,6 +119,14 @@ export function operatorCommand(): Command {
       )
         .argParser(boolean)
         .default(true),
+    )
+    .addOption(
+      option(
+        "--callback-namespaces <list>",
+        "namespaces besides its own whose Services and other objects a callback may refer to (default: none)",
+      )
+        .argParser(list)
+        .default([], "none"),
     )
     .addOption(
       option("--log-level <level>", "how much is logged", "PG_EVENTS_LOG_LEVEL")

@@ -6,6 +6,7 @@ import type { ModuleSpec } from "../core/api/callback.ts";
 import type { PgEventSource } from "../core/api/source.ts";
 import type { ModuleFunctions } from "../core/delivery/module-functions.ts";
 import type { DatabaseSettings, ReadSecret } from "../core/settings/database.ts";
+import type { SinkBinding } from "../core/settings/sink-binding.ts";
 import { buildCapture } from "../postgres/build.ts";
 import { connectDatabase, createPool } from "../postgres/connect.ts";
 import type { Logger } from "../runtime/log.ts";
@@ -19,6 +20,8 @@ export interface WorkerSetup {
   readonly readSecret: ReadSecret;
   /** Which functions a module callback calls. */
   readonly moduleFunctions: (module: ModuleSpec) => ModuleFunctions;
+  /** What a SinkBinding says of a callback. */
+  readonly bindingOf?: (callback: string) => SinkBinding | undefined;
   readonly owner: string;
   readonly allowLoopback: boolean;
   readonly registry: Registry;
@@ -54,14 +57,17 @@ export function runWorkerWith(setup: WorkerSetup, signal: AbortSignal): Promise<
       source,
       pool: createPool(settings(), "worker", POOL_SIZE),
       connect: () => connectDatabase(settings(), "worker"),
-      createTransport: (callback, origin) =>
-        createTransport(callback, {
-          origin,
+      createTransport: (callback, origin) => {
+        const binding = setup.bindingOf?.(callback.name);
+        return createTransport(callback, {
+          origin: binding === undefined ? origin : { ...origin, extensions: binding.extensions },
+          caCerts: binding?.caCerts,
           readSecret: setup.readSecret,
           addresses: { allowLoopback: setup.allowLoopback },
           userAgent: `pg-events/${VERSION}`,
           moduleFunctions: setup.moduleFunctions,
-        }),
+        });
+      },
       rebuild: capture.schemaChanges === "Off" ? null : rebuild,
       registry: setup.registry,
       log,

@@ -4,6 +4,7 @@ import { parsePgEventSource } from "../core/api/parse.ts";
 import type { PgEventSource } from "../core/api/source.ts";
 import { PgEventsError } from "../core/errors.ts";
 import { hiddenKeys } from "../core/reconcile/secret-references.ts";
+import { bindSink } from "../core/settings/sink-binding.ts";
 import { createLogger, LOG_LEVELS, type LogLevel } from "../runtime/log.ts";
 import { createRegistry, eventLoopCheck, serveMetrics, serveProbes } from "../runtime/observability.ts";
 import { secretFiles } from "../runtime/secret-files.ts";
@@ -78,7 +79,7 @@ async function run(flags: WorkerFlags, command: Command): Promise<void> {
     throw new PgEventsError("PGE_FLAG_INVALID", "--drain-seconds must be a whole number from 0 to 3600.");
   }
   const classic = flags.settings === undefined ? null : await readClassicSettings(flags.settings, flags);
-  const source = classic?.source ?? (await sourceOf(flags));
+  const { source, bindingOf } = bindSink(classic?.source ?? (await sourceOf(flags)), process.env);
   const settings = () => classic?.database ?? databaseOf(source, flags);
   // What is wrong with these ends the program with a message, before it serves anything.
   settings();
@@ -102,6 +103,7 @@ async function run(flags: WorkerFlags, command: Command): Promise<void> {
       source,
       settings,
       moduleFunctions,
+      bindingOf,
       readSecret: secretFiles(flags.secrets, hiddenKeys(source.spec)),
       owner: ownerOf(source),
       allowLoopback: process.env.KUBERNETES_SERVICE_HOST === undefined,

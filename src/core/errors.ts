@@ -15,6 +15,8 @@ export const ERRORS = {
   PGE_CLIENT_MISSING: "The client package that a callback needs is not installed.",
   PGE_CAPTURE_DAMAGED:
     "Tables or columns of the capture schema were dropped by hand, and with them what had not been delivered.",
+  PGE_CALLBACK_UNRESOLVED:
+    "A callback refers to something in a cluster, and this worker was not started by the operator.",
   PGE_CONNECTION_FAILED: "The database cannot be reached, or takes no connections now.",
   PGE_DATABASE_MISSING: "No database was given, or the one that was given does not exist.",
   PGE_DATABASE_READ_ONLY: "The server is a replica, read-only, or starting up.",
@@ -40,6 +42,7 @@ export const ERRORS = {
     "A setting of --settings is missing, unknown, or names a function that does not exist.",
   PGE_SETTINGS_UNREADABLE:
     "The module of --settings is missing, or it or a module it names cannot be loaded.",
+  PGE_SINK_BINDING_INVALID: "What a Knative SinkBinding has put into the environment cannot be used.",
   PGE_STALE_BUILDER: "A newer leader of the operator has built since.",
 } as const;
 

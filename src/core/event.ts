@@ -27,6 +27,8 @@ export interface ChangeEvent {
   readonly new: string | null;
   /** Context of the transaction as JSON object text: session_user, application_name. */
   readonly context: string;
+  /** Version of the columns of the table that the row is in (`aboutTable`); null for Truncate and SchemaChange. */
+  readonly schemaVersion: string | null;
 }
 
 /** What is the same for all events of one installation of capture. */
@@ -35,6 +37,10 @@ export interface EventOrigin {
   readonly installationId: string;
   /** CloudEvents `source`, e.g. `/pgevents/shop/orders-source` or `/pgevents/<database>/<name>`. */
   readonly source: string;
+  /** What the ids of its JSON Schemas begin with (`schemaId`); without it events name none. */
+  readonly schemas?: string | undefined;
+  /** Names and values of further attributes. */
+  readonly extensions?: readonly (readonly [string, string])[] | undefined;
 }
 
 /** The id a receiver can drop repeats by: the same for every attempt, callback and replay of one event. */

@@ -10,6 +10,7 @@ import { EventRecorder } from "../kubernetes/event-recorder.ts";
 import type { LeaderElection } from "../kubernetes/leader-election.ts";
 import { ListWatch, type ListWatchReport } from "../kubernetes/list-watch.ts";
 import { collectionPath } from "../kubernetes/paths.ts";
+import { ResourceNames } from "../kubernetes/resource-names.ts";
 import { WorkQueue } from "../kubernetes/work-queue.ts";
 import type { Logger } from "../runtime/log.ts";
 import type { OperatorMetrics } from "./metrics.ts";
@@ -104,6 +105,7 @@ export class Controller {
       },
       applied: new Map(),
       refusals: new Refusals(),
+      plurals: new ResourceNames(client),
       epoch: () => this.#epoch,
       mayWrite: () => election().holdsSafely,
     };

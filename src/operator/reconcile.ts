@@ -8,6 +8,7 @@ import { prepareExpressions } from "../core/api/expressions.ts";
 import { parsePgEventSource } from "../core/api/parse.ts";
 import type { PgEventSource } from "../core/api/source.ts";
 import { PgEventsError } from "../core/errors.ts";
+import { knownAddresses, withAddresses } from "../core/reconcile/addresses.ts";
 import {
   assess,
   assessDisabled,
@@ -20,6 +21,7 @@ import {
 import { nextLookMs } from "../core/reconcile/schedule.ts";
 import { type DatabaseSettings, databaseFromSecret } from "../core/settings/database.ts";
 import { hideSecret } from "../runtime/log.ts";
+import { resolveAddresses } from "./addresses.ts";
 import { BuildProgress } from "./build-progress.ts";
 import { lookAtDatabase, problemOf } from "./database.ts";
 import { finalize } from "./finalize.ts";
@@ -142,6 +144,8 @@ async function observeAndAct(
   const settings = settingsOf(source, secrets);
   if ("ok" in settings) return { ...nothing, credentials: settings };
   const credentials: Step = { ok: true, message: "Every Secret was found." };
+  const addresses = await resolveAddresses(world, source, nothing.deployment, signal);
+  const addressed = withAddresses(source, knownAddresses(source, addresses.found, object.status));
   const login = { key: `${namespace}/${source.metadata.name}`, credentials: `${secrets.hash}/${generation}` };
   const { database, build, delivery, outbox } = await logIn(world, login, () =>
     lookAtDatabase(world, object, source, settings, progress, signal),
@@ -153,8 +157,8 @@ async function observeAndAct(
   // Credentials that the database refuses roll nothing: the pods have connections with the old ones.
   const refused = database?.ok === false && database.reason === "AuthenticationFailed";
   const hash = (refused ? secretsHashOf(nothing.deployment) : undefined) ?? secrets.hash;
-  const deployment = worker ? await ensureWorker(world, object, source, hash, signal) : nothing.deployment;
-  return { source, credentials, database, build, deployment, delivery, outbox };
+  const deployment = worker ? await ensureWorker(world, object, addressed, hash, signal) : nothing.deployment;
+  return { source, credentials, database, build, deployment, delivery, outbox, addresses };
 }
 
 type DatabaseLook = Awaited<ReturnType<typeof lookAtDatabase>>;

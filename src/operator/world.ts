@@ -2,6 +2,7 @@
 import { API_VERSION, KIND } from "../core/api/source.ts";
 import type { KubernetesClient, KubernetesObject } from "../kubernetes/client.ts";
 import type { EventRecorder, RecordedEvent } from "../kubernetes/event-recorder.ts";
+import type { ResourceNames } from "../kubernetes/resource-names.ts";
 import type { Logger } from "../runtime/log.ts";
 import type { OperatorMetrics } from "./metrics.ts";
 import type { Refusals } from "./refusals.ts";
@@ -16,6 +17,8 @@ export interface OperatorOptions {
   readonly workerImage: string;
   readonly imagePullPolicy: string;
   readonly requireSecretLabel: boolean;
+  /** Namespaces besides a source's own whose objects its callbacks may refer to. */
+  readonly callbackNamespaces: readonly string[];
   /** Seconds between looks at a source that is well, ± 10 %. */
   readonly resyncSeconds: number;
   readonly version: string;
@@ -35,6 +38,7 @@ export interface World {
   /** Fingerprint of the Deployment last applied, by the source's uid: what is wanted no longer must go. */
   readonly applied: Map<string, string>;
   readonly refusals: Refusals;
+  readonly plurals: ResourceNames;
   /** The leader's epoch. */
   readonly epoch: () => number;
   /** False once leadership may be lost: nothing may be written any more. */

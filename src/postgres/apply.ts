@@ -49,7 +49,7 @@ export async function applyTransactions(
     if (context.signal?.aborted)
       throw new PgEventsError("PGE_ABORTED", "The build was stopped.", { disposition: "retry" });
     const { part, statements, actions } = transaction;
-    const failure = part === null ? null : await attempt(context, part, statements);
+    const failure = part === null ? null : await attempt(context, part, transaction);
     if (part === null) await inTransaction(context, statements);
     if (failure === null) actions.forEach(context.onAction);
     else failures.push(failure);
@@ -67,7 +67,7 @@ function isOfTable({ actions }: BuildTransaction): boolean {
 async function attempt(
   context: ApplyContext,
   part: string,
-  statements: readonly string[],
+  { statements, actions }: BuildTransaction,
 ): Promise<Finding | null> {
   for (let count = 1; ; count += 1) {
     try {
@@ -77,11 +77,33 @@ async function attempt(
       const known = databaseError(error, context.settings);
       const state = sqlState(known);
       if (state === null || /^(08|57P)/.test(state)) throw known; // the connection
+      if (OF_A_CONDITION.test(state) && actions.some(isConditional)) return conditionFailure(part, error);
       if (!LOCK_STATES.includes(state) || count === TABLE_ATTEMPTS)
         return finding(failureCode(known), part, `${part}: ${known.message}`, known.remedy ?? null);
       await lockPause();
     }
   }
+}
+
+/** SQLSTATEs by which the server says that it does not take an expression: what it means, and values in it. */
+const OF_A_CONDITION = /^(0A|22|42(?!501))/;
+
+function isConditional(action: CaptureAction): boolean {
+  return (
+    action.kind === "SetTriggers" && action.create.some((operation) => action.when[operation] !== undefined)
+  );
+}
+
+/** The server's words may be told here: they are about a text of the spec, and no row is looked at. */
+function conditionFailure(table: string, error: unknown): Finding {
+  const { cause } = error as { cause?: unknown };
+  const { message } = (cause ?? error) as Error;
+  return finding(
+    "ConditionInvalid",
+    table,
+    `${table}: ${message}.`,
+    "Correct `when` of the table in spec.capture.tables.",
+  );
 }
 
 /** The SQLSTATE behind an error; null when the server did not send one. */

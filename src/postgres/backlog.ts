@@ -42,6 +42,8 @@ export interface OutboxReport {
   readonly emptied: readonly number[];
   readonly dropped: readonly DroppedEvents[];
   readonly capture: "Paused" | "Resumed" | null;
+  /** Changes that could not be captured since the last round (`onError: Skip`). */
+  readonly skipped: number;
   readonly backlog: Backlog;
   /** The limit that is still reached at the end of the round. */
   readonly reached: ReachedLimit | null;
@@ -56,6 +58,7 @@ export async function keepOutbox(
   const { backlog: limits, retentionSeconds } = capture;
   const { maxAgeSeconds = 0 } = limits;
   const moved = await followServer(client, names);
+  const skipped = await tellSkipped(client, names);
   await compactCallbacks(client, names);
   await summarizeIds(client, names);
   const emptied: number[] = [];
@@ -92,13 +95,19 @@ export async function keepOutbox(
     paused,
     wanted: limits.onLimit !== "Pause" || seen.relieved ? null : (seen.reached ?? (paused ? "Bytes" : null)),
   });
-  return { moved, opened, emptied, dropped, capture: change, backlog: seen.backlog, reached: seen.reached };
+  const { backlog, reached } = seen;
+  return { moved, opened, emptied, dropped, capture: change, skipped, backlog, reached };
 }
 
 /** @returns whether positions had to be made to fit this server. See follow_server in sql/functions_backlog.sql */
 export async function followServer(client: ClientBase, names: CaptureNames): Promise<boolean> {
   const { rows } = await client.query<{ moved: boolean }>(`select ${names.schema}.follow_server() as moved`);
   return rows[0]?.moved === true;
+}
+
+async function tellSkipped(client: ClientBase, { schema }: CaptureNames): Promise<number> {
+  const { rows } = await client.query<{ skipped: string | null }>(`select ${schema}.tell_skipped() as skipped`);
+  return Number(rows[0]?.skipped ?? 0);
 }
 
 /** What is left of a window is found by the id index, which knows only of block ranges that were summarized. */

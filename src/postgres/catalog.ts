@@ -236,13 +236,6 @@ const MISSING_RIGHTS = `
     where not has_table_privilege(tree.relid, 'TRIGGER')
   ) as missing`;
 
-/** A subscription writes to `pg_class`, and no trigger of ours fires for that. */
-const subscribedQuery = (names: CaptureNames) => `
-  exists (select from pg_subscription_rel where srrelid = pg_class.oid)
-  and not exists (
-    select from pg_trigger join pg_proc on pg_proc.oid = tgfoid
-    where tgrelid = pg_class.oid and tgenabled = 'A' and pronamespace = (${namespaceOf(names)}))`;
-
 const relationsQuery = (names: CaptureNames) => `
   select coalesce(json_agg(json_build_object(
     'schema', nspname,
@@ -262,9 +255,10 @@ const relationsQuery = (names: CaptureNames) => `
     'facts', json_build_object(
       'missingRights', (${MISSING_RIGHTS}),
       'owned', pg_has_role(relowner, 'USAGE'),
+      'owner', pg_get_userbyid(relowner),
       'unlogged', relpersistence = 'u',
       'rowSecurity', relrowsecurity,
-      'subscribed', (${subscribedQuery(names)}))
+      'subscribed', exists (select from pg_subscription_rel where srrelid = pg_class.oid))
   ) order by nspname, relname), '[]')
   from pg_class
   join pg_namespace on pg_namespace.oid = relnamespace
@@ -283,7 +277,9 @@ const relationsQuery = (names: CaptureNames) => `
     from pg_trigger
     join pg_proc on pg_proc.oid = tgfoid
     left join (values ${triggerValues(names)}) as shape ${TRIGGER_COLUMNS} on shape.trigger_name = tgname
-    cross join lateral (select pg_get_triggerdef(pg_trigger.oid) as definition, ${TRIGGER_HEAD} as head) as printed
+    cross join lateral (
+      select pg_get_triggerdef(pg_trigger.oid) as definition, case when shape.verb is not null then ${TRIGGER_HEAD} end as head
+    ) as printed
     where tgrelid = pg_class.oid and not tgisinternal and tgparentid = 0
       and pronamespace = (${namespaceOf(names)})
   ) as managed on true

@@ -14,8 +14,10 @@ export async function storeDeadLetter(
   const { rowCount } = await pool.query({
     text: `
       insert into ${names.schema}.dead_letter (
-        callback, id, xid, at, operation, schema_name, table_name, key, old_key, old, new, context, attempts, error)
-      select $1, id, xid, at, operation, schema_name, table_name, key, old_key, old, new, context, $4, $5
+        callback, id, xid, at, operation, schema_name, table_name, key, old_key, old, new, context, schema_version,
+        attempts, error)
+      select $1, id, xid, at, operation, schema_name, table_name, key, old_key, old, new, context, schema_version,
+        $4, $5
       from ${names.schema}.change_event
       where xid = $2::xid8 and id = $3::bigint
       on conflict (callback, id) do update

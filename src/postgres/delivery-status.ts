@@ -46,12 +46,18 @@ export async function readDeliveryStatus(
   }));
 }
 
-/** What `backlog.onLimit` has taken lately. */
+/** What `backlog.onLimit` has taken lately, and what `onError` has skipped. */
 export async function readLosses(client: ClientBase | Pool, names: CaptureNames): Promise<Losses> {
+  const lately = (kinds: string) =>
+    rfc3339(
+      `max(lost_at) filter (where ${kinds} and ended_at is not null and lost_at > now() - interval '1 hour')`,
+    );
   const { rows } = await client.query<Losses>(`
     select ${rfc3339("max(started_at) filter (where ended_at is null)")} as "pausedSince",
-      ${rfc3339("max(lost_at) filter (where ended_at is not null and lost_at > now() - interval '1 hour')")} as "lostAt"
-    from (select *, case kind when 'Paused' then ended_at else at end as lost_at from ${names.schema}.loss) as loss`);
+      ${lately("kind <> 'Skipped'")} as "lostAt",
+      ${lately("kind = 'Skipped'")} as "skippedAt",
+      coalesce(pg_sequence_last_value('${names.schema}.skipped_changes'::regclass), 0)::float8 as "skippedChanges"
+    from (select *, case kind when 'Dropped' then at else ended_at end as lost_at from ${names.schema}.loss) as loss`);
   return rows[0] as Losses;
 }
 

@@ -14,6 +14,8 @@ import type { ChangeEvent, EventOperation } from "../core/event.ts";
 
 export const ROWS_PER_READ = 1000;
 const DEFERRED_BYTES = 16_384;
+/** More tables and versions than that only cost time. */
+const KEPT_VERSIONS = 10_000;
 /** Ids a slice spans at most when the ids are sparse. */
 const MAX_SLICE = 1_000_000n;
 
@@ -39,6 +41,7 @@ export class OutboxReader {
   readonly #imagesQuery: string;
   readonly #names: CaptureNames;
   readonly #tableNames = new Map<string, string>();
+  readonly #versions = new Map<string, string>();
 
   constructor(pool: Pool, names: CaptureNames) {
     this.#pool = pool;
@@ -119,7 +122,7 @@ export class OutboxReader {
   }
 
   #readEvent(packed: string): ReadEvent {
-    const [id, transactionId, at, operation, size, key, oldKey, old, image, context, schema, table] =
+    const [id, transactionId, at, operation, size, key, oldKey, old, image, context, schema, table, about] =
       packed.split(SEPARATOR) as Fields;
     const bytes = Number(size);
     const event: ChangeEvent = {
@@ -134,8 +137,20 @@ export class OutboxReader {
       old: old === "" ? null : old,
       new: image === "" ? null : image,
       context,
+      schemaVersion: about === "" ? null : this.#versionOf(about),
     };
     return { event, bytes, deferred: bytes > DEFERRED_BYTES };
+  }
+
+  /** The version of a table's columns (`aboutTable`). */
+  #versionOf(about: string): string {
+    let version = this.#versions.get(about);
+    if (version === undefined) {
+      if (this.#versions.size >= KEPT_VERSIONS) this.#versions.clear();
+      ({ version } = JSON.parse(about) as { version: string });
+      this.#versions.set(about, version);
+    }
+    return version;
   }
 
   /** A name from its JSON; one string for all events of a table. */
@@ -155,7 +170,7 @@ export class OutboxReader {
  */
 const SEPARATOR = "\u001f";
 const PACKED = `concat_ws(U&'\\001F', id, xid, at, operation, bytes, coalesce(key, ''), coalesce(old_key, ''),
-  coalesce(old, ''), coalesce(new, ''), context, to_json(schema_name), to_json(table_name))`;
+  coalesce(old, ''), coalesce(new, ''), context, to_json(schema_name), to_json(table_name), coalesce(about, ''))`;
 
 type Fields = [
   id: string,
@@ -170,6 +185,7 @@ type Fields = [
   context: string,
   schema: string,
   table: string,
+  about: string,
 ];
 
 const OPERATION: Record<string, EventOperation> = {

@@ -122,7 +122,7 @@ export async function openNextSegment(
         where open.opened_at is not null and open.closed_at is null and pg_relation_size(of_open.table) > 0
           and (open.opened_at < clock_timestamp() - make_interval(secs => $1)
             or pg_total_relation_size(of_open.table) > $2::float8
-            or (select last_value from ${schema}.outbox_segment) < 0)
+            or pg_sequence_last_value('${schema}.outbox_segment'::regclass) < 0)
         order by (next.number - open.number + ${SEGMENTS}) % ${SEGMENTS} -- not in turn: a transaction may pin one
         limit 1`,
       values: [limits.seconds, limits.bytes],
@@ -165,4 +165,4 @@ const astray = (schema: string) => `
     from ${schema}.segment
     where opened_at is not null and closed_at is null
   ) as target
-  where wanted <> (select last_value from ${schema}.outbox_segment)`;
+  where wanted is distinct from pg_sequence_last_value('${schema}.outbox_segment'::regclass)`;

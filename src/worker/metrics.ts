@@ -36,6 +36,7 @@ export class WorkerMetrics {
   readonly limitReached: Gauge;
   readonly capturePaused: Gauge;
   readonly lostEvents: Gauge;
+  readonly skippedChanges: Counter;
 
   constructor(registry: Registry) {
     const registers = [registry];
@@ -140,6 +141,11 @@ export class WorkerMetrics {
     this.capturePaused = new Gauge({
       name: "pgevents_capture_paused",
       help: "1 while changes are not captured, because a limit was reached.",
+      registers,
+    });
+    this.skippedChanges = new Counter({
+      name: "pgevents_skipped_changes_total",
+      help: "Changes that could not be captured (`capture.onError` Skip), since capture was made.",
       registers,
     });
     this.lostEvents = new Gauge({

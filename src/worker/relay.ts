@@ -28,7 +28,7 @@ const MAX_SPAN = 50_000;
 const SAFETY_POLL_MS = 5000;
 /** Longest wait between reads while writers are at work but nothing has been committed. */
 const POLL_MS = 50;
-/** The same behind a transaction pooler, where wake-ups do not work. */
+/** The same where wake-ups do not work: behind a transaction pooler, or beside two-phase commit. */
 const POOLED_POLL_MS = 500;
 /** A position that moved by nothing but others' transactions is stored this often. */
 const IDLE_CHECKPOINT_MS = 10_000;
@@ -179,7 +179,7 @@ export class Relay {
         await wakeUp.wait(SAFETY_POLL_MS, signal);
         inVain = 0;
       } else if (!(await wakeUp.arm())) {
-        const limit = wakeUp.pooled ? POOLED_POLL_MS : POLL_MS;
+        const limit = wakeUp.polls ? POOLED_POLL_MS : POLL_MS;
         await wakeUp.wait(Math.min(limit, 2 ** Math.min(inVain, 16)), signal);
         inVain += 1;
       }

@@ -43,11 +43,13 @@ interface Buckets extends TimeTally {
 }
 
 export class TalliedHistogram extends Histogram {
+  readonly #configuration: HistogramConfiguration<string>;
   readonly #bounds: readonly number[];
   readonly #tallies: Buckets[] = [];
 
   constructor(configuration: HistogramConfiguration<string> & { readonly buckets: number[] }) {
     super(configuration);
+    this.#configuration = configuration;
     this.#bounds = configuration.buckets;
   }
 
@@ -70,14 +72,11 @@ export class TalliedHistogram extends Histogram {
     return tally;
   }
 
-  override async get() {
-    const { values: _, ...described } = await super.get();
-    return { ...described, values: this.#tallies.flatMap((tally) => this.#valuesOf(described.name, tally)) };
-  }
-
-  /** Which of the two the registry asks depends on the format. */
-  getForPromString() {
-    return this.get();
+  /** What the library's `get` and its registry read. */
+  async getForPromString() {
+    const { name, help, aggregator = "sum" } = this.#configuration;
+    const values = this.#tallies.flatMap((tally) => this.#valuesOf(name, tally));
+    return { name, help, type: "histogram", aggregator, values };
   }
 
   #valuesOf(name: string, { labels, counts, sum }: Buckets) {

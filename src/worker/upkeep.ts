@@ -78,16 +78,21 @@ function outboxRound({ source, pool, names, metrics, log }: UpkeepOptions): () =
     let report: OutboxReport;
     try {
       report = await keepOutbox(client, names, capture);
-      metrics.capturePaused.set((await readLosses(client, names)).pausedSince === null ? 0 : 1);
+      const { pausedSince, skippedChanges } = await readLosses(client, names);
+      metrics.capturePaused.set(pausedSince === null ? 0 : 1);
+      metrics.skippedChanges.reset();
+      metrics.skippedChanges.inc(skippedChanges);
     } finally {
       client.release();
     }
-    const { moved, opened, emptied, dropped, capture: change, backlog, reached } = report;
+    const { moved, opened, emptied, dropped, capture: change, skipped, backlog, reached } = report;
     if (moved) log.warn({}, "the database was copied to another server: positions were renewed");
     if (opened !== null || emptied.length > 0) log.info({ opened, emptied }, "outbox rotated");
     if (dropped.length > 0) log.warn({ dropped }, "events were dropped: the outbox was at its limit");
     if (change === "Paused") log.warn({}, "capture is paused: the outbox is at its limit, changes are lost");
     if (change === "Resumed") log.warn({}, "capture goes on; the table loss says what was not captured");
+    if (skipped > 0)
+      log.warn({ skipped }, "changes could not be captured, and are lost; the PostgreSQL log says why");
     if (reached !== null && reached !== told)
       log.warn({ limit: describeBacklog(reached, capture.backlog, backlog) }, "the outbox is at its limit");
     told = reached;

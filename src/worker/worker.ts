@@ -13,6 +13,7 @@ import { type CaptureNames, captureNames } from "../core/capture/names.ts";
 import type { Transport } from "../core/delivery/transport.ts";
 import { describeError, PgEventsError } from "../core/errors.ts";
 import type { EventOrigin } from "../core/event.ts";
+import { schemaId } from "../core/schema-id.ts";
 import { type AcquiredLease, CallbackLeases } from "../postgres/callback-lease.ts";
 import { storeDeadLetter } from "../postgres/dead-letters.ts";
 import { type Installation, readInstallation } from "../postgres/installation.ts";
@@ -68,7 +69,11 @@ export async function runWorker(
   if (installation === null) return pool.end();
   log.info({ schemaChanges: installation.schemaChangeMode }, "capture found");
   const { name, namespace = "default" } = source.metadata;
-  const origin = { installationId: installation.id, source: `/pgevents/${namespace}/${name}` };
+  const origin = {
+    installationId: installation.id,
+    source: `/pgevents/${namespace}/${name}`,
+    schemas: schemaId({ namespace, name }),
+  };
 
   const wakeUp = new WakeUp(options.connect, names, (error) => {
     metrics.databaseReconnects.inc();

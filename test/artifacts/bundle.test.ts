@@ -80,6 +80,41 @@ describe("the bundle", () => {
     assert.ok(!loadedBy("worker").includes("loadFromCluster"));
   });
 
+  test("loads the clients of brokers and the engine of expressions for nobody until they are used", () => {
+    for (const command of ["worker", "operator"]) {
+      for (const mark of ["PLT_KFK_NETWORK", "max_payload size exceeded", "no_such_overload"]) {
+        assert.ok(!loadedBy(command).includes(mark), `${command}: ${mark}`);
+      }
+    }
+  });
+
+  test("has the clients of brokers and the engine of expressions", async (t) => {
+    const database = await testDatabase(t);
+    await database.query("create table orders (id integer primary key)");
+    const filter = { expression: "row.id == 7" };
+    const { manifest } = localSource(t, database, {
+      callbacks: [
+        { name: "stream", nats: { servers: ["nats://127.0.0.1:9"] }, filter },
+        {
+          name: "topic",
+          kafka: { brokers: ["127.0.0.1:9"], topic: "orders", compression: "Snappy" },
+          filter,
+        },
+        { name: "log", stdout: {}, filter },
+      ],
+    });
+    const inputs = ["--manifest", manifest, "--database-url", database.url];
+    assert.equal((await run(t, "build", ...inputs).exited).code, 0);
+    const addresses = ["--metrics-address", "127.0.0.1:0", "--probes-address", "127.0.0.1:0"];
+    const worker = run(t, "worker", ...inputs, ...addresses);
+    await database.query("insert into orders values (6), (7)");
+    const line = await worker.waitForLine(/^{"specversion"/);
+    assert.equal(JSON.parse(line).data.new.id, 7);
+    for (const callback of ["stream", "topic"]) {
+      await worker.waitForLine(new RegExp(`"callback":"${callback}","error":"ECONNREFUSED: nothing listens`));
+    }
+  });
+
   test("says that there is no embedded PostgreSQL in the image", async (t) => {
     const dev = run(t, "dev");
     assert.equal((await dev.exited).code, 1);

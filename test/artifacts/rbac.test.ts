@@ -17,6 +17,8 @@ const OPERATOR_RULES: Rule[] = [
   { apiGroups: [""], resources: ["secrets"], verbs: ["get"] },
   // The SQL to run with `install: Manual`; under a name of its own, so that none has to be changed.
   { apiGroups: [""], resources: ["configmaps"], verbs: ["create"] },
+  // What a callback refers to.
+  { apiGroups: [""], resources: ["services"], verbs: ["get"] },
   {
     apiGroups: ["apps"],
     resources: ["deployments"],
@@ -62,6 +64,30 @@ describe("rights in some namespaces", () => {
     }
     assert.equal(objects.filter(({ kind }) => kind === "ClusterRoleBinding").length, 0);
     assert.equal(bindingsOf(objects).length, 3);
+  });
+});
+
+describe("rights on what callbacks refer to", () => {
+  const callbacks = { namespaces: ["billing", "warehouse"], addressableClusterRole: "addressable-resolver" };
+
+  test("in some namespaces are Services there, and the objects that a ClusterRole of others names", async () => {
+    const objects = await renderChart({ watchNamespaces: ["shop", "billing"], callbacks });
+    const there = objects.filter(({ metadata }) => metadata.namespace === "warehouse");
+    assert.deepEqual(only(there, "Role").rules, [
+      { apiGroups: [""], resources: ["services"], verbs: ["get"] },
+    ]);
+    const addressables = objects.filter(({ roleRef }) => roleRef?.name === "addressable-resolver");
+    assert.deepEqual(
+      addressables.map(({ kind, metadata }) => `${kind} ${metadata.namespace}`),
+      ["RoleBinding shop", "RoleBinding billing", "RoleBinding warehouse"],
+    );
+    assert.equal(bindingsOf(objects).length, 7);
+  });
+
+  test("in every namespace are a binding of that ClusterRole", async () => {
+    const bindings = bindingsOf(await renderChart({ callbacks }));
+    assert.ok(bindings.includes("ClusterRole/addressable-resolver"));
+    assert.equal(bindings.length, 3);
   });
 });
 

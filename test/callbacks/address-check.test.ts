@@ -197,11 +197,12 @@ function named(t: TestContext, url: string, answers: readonly (readonly string[]
   };
   const callback = parseCallback(`http://receiver.example:${new URL(url).port}/`);
   const transport = new HttpTransport({
-    http: callback.http as HttpSpec,
+    http: callback.http as HttpSpec & { uri: string },
     limits: callback,
     origin: ORIGIN,
     headers: () => [],
-    ca: () => undefined,
+    signingKeys: null,
+    tls: () => ({}),
     addresses: onOneMachine,
     userAgent: "test",
     resolve,

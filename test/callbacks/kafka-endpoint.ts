@@ -6,6 +6,8 @@ import {
   Consumer,
   IncrementalAlterConfigOperationTypes,
   MessagesStreamModes,
+  Producer,
+  stringSerializers,
 } from "@platformatic/kafka";
 import type { KafkaServer } from "../support/brokers/kafka-server.ts";
 import { eventually } from "../support/processes.ts";
@@ -45,18 +47,31 @@ export function deleteTopic(server: KafkaServer, topic: string): Promise<void> {
   return withAdmin(server, (admin) => admin.deleteTopics({ topics: [topic] }));
 }
 
-/** Sets settings of a topic; null takes one back to the default. */
-export function configureTopic(
-  server: KafkaServer,
-  topic: string,
-  settings: Record<string, string | null>,
-): Promise<void> {
+/** The topic takes no larger messages; null: as large as the broker takes. Returns when that is so. */
+export async function limitMessages(server: KafkaServer, topic: string, bytes: number | null): Promise<void> {
   const { SET, DELETE } = IncrementalAlterConfigOperationTypes;
-  const configs = Object.entries(settings).map(([name, value]) =>
-    value === null ? { name, configOperation: DELETE } : { name, configOperation: SET, value },
-  );
-  const resource = { resourceType: ConfigResourceTypes.TOPIC, resourceName: topic, configs };
-  return withAdmin(server, (admin) => admin.incrementalAlterConfigs({ resources: [resource] }));
+  const name = "max.message.bytes";
+  const config =
+    bytes === null ? { name, configOperation: DELETE } : { name, configOperation: SET, value: String(bytes) };
+  const resource = { resourceType: ConfigResourceTypes.TOPIC, resourceName: topic, configs: [config] };
+  await withAdmin(server, (admin) => admin.incrementalAlterConfigs({ resources: [resource] }));
+  if (bytes !== null) await eventually(async () => !(await takes(server, topic, bytes + 1)));
+}
+
+async function takes({ plain }: KafkaServer, topic: string, bytes: number): Promise<boolean> {
+  const producer = new Producer({
+    clientId: "test",
+    bootstrapBrokers: [plain],
+    serializers: stringSerializers,
+  });
+  try {
+    await producer.send({ messages: [{ topic, value: "x".repeat(bytes) }], acks: -1 });
+    return true;
+  } catch {
+    return false;
+  } finally {
+    await producer.close();
+  }
 }
 
 export async function withAdmin<T>({ plain }: KafkaServer, work: (admin: Admin) => Promise<T>): Promise<T> {

@@ -14,10 +14,10 @@ import { type BrokerSetup, brokerTransport } from "./broker-endpoint.ts";
 import { receivedEvent } from "./broker-message.ts";
 import { assertOutcome, exerciseTransport } from "./conformance.ts";
 import {
-  configureTopic,
   createTopic,
   deleteTopic,
   kafkaTo,
+  limitMessages,
   topicMessages,
   withAdmin,
 } from "./kafka-endpoint.ts";
@@ -64,10 +64,7 @@ describe("Kafka", { skip: await kafkaMissing() }, () => {
             if (next === "Gone") await server.kill();
             else if (next === "Silent") await server.freeze();
             else if (next === "RefuseForNow") await deleteTopic(server, topic);
-            else
-              await configureTopic(server, topic, {
-                "max.message.bytes": next === "RefuseForGood" ? "10" : null,
-              });
+            else await limitMessages(server, topic, next === "RefuseForGood" ? 10 : null);
           },
         };
       },
@@ -144,7 +141,7 @@ describe("Kafka", { skip: await kafkaMissing() }, () => {
 
     test("larger than the topic takes are refused for good, with their size", async (t) => {
       const topic = await createTopic(server);
-      await configureTopic(server, topic, { "max.message.bytes": "50000" });
+      await limitMessages(server, topic, 50_000);
       const transport = brokerTransport(t, kafkaTo(server, topic));
       const large = changeEvent({ new: JSON.stringify({ text: "x".repeat(60_000) }) });
       const outcome = await transport.deliver([large], never);

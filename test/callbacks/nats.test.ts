@@ -167,6 +167,21 @@ describe("NATS", { skip: await natsMissing() }, () => {
       });
     }
 
+    test("by a credentials file of an account, as operators of NATS give out", async (t) => {
+      const { settings, creds } = accountOf();
+      const server = await natsServer(t, settings);
+      const auth = { credsSecretRef: { name: "nats" } };
+      const transport = brokerTransport(t, natsTo(server, { auth }), {
+        secrets: { "nats/user.creds": creds },
+      });
+      assertOutcome(await transport.deliver([event], never), "retryable", "no-stream"); // it was let in
+      assertOutcome(
+        await brokerTransport(t, natsTo(server)).deliver([event], never),
+        "retryable",
+        "authorization",
+      );
+    });
+
     test("that is refused is tried again and shows nothing; a Secret that changes is used without a restart", async (t) => {
       const server = await natsServer(t, `authorization { token: "s3cret-4711" }`);
       await createStream(server, {}, { token: "s3cret-4711" });
@@ -190,6 +205,24 @@ describe("NATS", { skip: await natsMissing() }, () => {
       const outcome = await transport.deliver([event], never);
       assertOutcome(outcome, "retryable", "permission");
       assert.match(messageOf(outcome), /may not publish to pgevents\.public\.orders\.insert/);
+    });
+
+    test("by what is no seed, or no credentials file, is refused before the first event, unshown", () => {
+      const ways = [
+        [{ nkeySecretRef: { name: "nats" } }, "seed", /holds no seed of a user/],
+        [{ credsSecretRef: { name: "nats" } }, "user.creds", /holds no credentials file of NATS/],
+      ] as const;
+      for (const [auth, key, problem] of ways) {
+        const callback = callbackSchema.parse({ name: "orders", nats: { servers: ["nats://a"], auth } });
+        const dependencies = transportDependencies({ readSecret: () => "hunter2" });
+        assert.throws(
+          () => createTransport(callback, dependencies),
+          ({ message }: Error) =>
+            message.startsWith(`Key ${key} of Secret nats`) &&
+            problem.test(message) &&
+            !message.includes("hunter2"),
+        );
+      }
     });
 
     test("whose Secret lacks a key is refused before the first event", () => {
@@ -306,6 +339,48 @@ function tlsSettings(
     return JSON.stringify(join(directory, name));
   };
   return `tls { cert_file: ${file("cert", cert)}, key_file: ${file("key", key)}, ca_file: ${file("ca", authority.cert)}, verify: ${verify} }`;
+}
+
+/** Configuration of a server with an operator, an account and a user, and the user's credentials file. */
+function accountOf(): { settings: string; creds: string } {
+  const [operator, system, account, user] = [
+    nkeys.createOperator(),
+    nkeys.createAccount(),
+    nkeys.createAccount(),
+    nkeys.createUser(),
+  ];
+  const all = { subs: -1, data: -1, payload: -1 };
+  const storage = { mem_storage: -1, disk_storage: -1, streams: -1, consumer: -1 };
+  const limits = { ...all, imports: -1, exports: -1, wildcards: true, conn: -1, leaf: -1 };
+  const ofAccount = (of: typeof account, more: object) =>
+    token(operator, of, { type: "account", version: 2, limits: { ...limits, ...more } });
+  const settings = [
+    `operator: ${token(operator, operator, { type: "operator", version: 2, system_account: system.getPublicKey() })}`,
+    "resolver: MEMORY",
+    `resolver_preload: {
+      ${system.getPublicKey()}: ${ofAccount(system, {})}
+      ${account.getPublicKey()}: ${ofAccount(account, storage)}
+    }`,
+  ].join("\n");
+  const jwt = token(account, user, { type: "user", version: 2, pub: {}, sub: {}, ...all });
+  const part = (name: string, text: string) => `-----BEGIN ${name}-----\n${text}\n------END ${name}------\n`;
+  const seed = new TextDecoder().decode(user.getSeed());
+  return { settings, creds: `${part("NATS USER JWT", jwt)}\n${part("USER NKEY SEED", seed)}` };
+}
+
+function token(issuer: ReturnType<typeof nkeys.createUser>, subject: typeof issuer, nats: object): string {
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const iat = Math.floor(Date.now() / 1000);
+  const claims = {
+    jti: "1",
+    iat,
+    iss: issuer.getPublicKey(),
+    sub: subject.getPublicKey(),
+    name: "test",
+    nats,
+  };
+  const text = `${part({ typ: "JWT", alg: "ed25519-nkey" })}.${part(claims)}`;
+  return `${text}.${Buffer.from(issuer.sign(Buffer.from(text))).toString("base64url")}`;
 }
 
 function messageOf(outcome: AttemptOutcome): string {

@@ -25,6 +25,7 @@ describe("defaults", () => {
       deletionDeadlineSeconds: 600,
       capture: {
         schemaName: "pgevents",
+        install: "Managed",
         schemaChanges: "Auto",
         context: { query: false },
         retentionSeconds: 86_400,
@@ -96,7 +97,10 @@ describe("messages", () => {
     assert.match(message, /^shop\.yaml is not a valid PgEventSource: /);
     assert.ok(message.includes("spec.callbacks[0].http.retries: no such field"), message);
     assert.ok(message.includes("spec.callbacks[1].name: must be a lower-case DNS label"), message);
-    assert.ok(message.includes("spec.callbacks[1].http.uri: is required"), message);
+    assert.ok(
+      message.includes("spec.callbacks[1].http: exactly one of `uri`, `ref` and `uriFrom` must be set"),
+      message,
+    );
     assert.ok(message.includes("spec.worker.replicas: Too big: expected number to be <=32"), message);
     assert.ok(
       message.includes('spec.worker.logLevel: expected one of "Error"|"Warn"|"Info"|"Debug"'),

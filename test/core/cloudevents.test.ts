@@ -7,10 +7,13 @@ import {
   batchBody,
   binaryHeaders,
   eventData,
+  kafkaHeaders,
+  natsHeaders,
   STRUCTURED_TYPE,
   structuredBody,
 } from "../../src/core/delivery/cloudevents.ts";
 import type { ChangeEvent } from "../../src/core/event.ts";
+import { schemaId } from "../../src/core/schema-id.ts";
 import { changeEvent, ORIGIN } from "../support/change-event.ts";
 
 interface Parsed {
@@ -78,6 +81,23 @@ describe("attributes and data", () => {
 
   test("structured mode", () => {
     assert.deepEqual(plain(fromStructured(UPDATE)), EXPECTED);
+  });
+
+  test("the JSON Schema of the data, by its id, in each mode", () => {
+    const origin = { ...ORIGIN, schemas: schemaId({ namespace: "shop", name: "orders" }) };
+    const dataschema = "urn:pg-events:shop:orders:table:public:orders:0123456789ab";
+    const event = { ...UPDATE, schemaVersion: "0123456789ab" };
+    assert.deepEqual(plain(fromBinary(event, origin)), { ...EXPECTED, dataschema });
+    assert.deepEqual(plain(fromStructured(event, origin)), { ...EXPECTED, dataschema });
+    const headerOf = (headers: string[], name: string) => headers[headers.indexOf(name) + 1];
+    assert.equal(headerOf(natsHeaders(origin, event), "ce-dataschema"), dataschema);
+    assert.equal(headerOf(kafkaHeaders(origin, event), "ce_dataschema"), dataschema);
+    const change = changeEvent({ operation: "SchemaChange", key: null, new: "{}" });
+    assert.equal(fromStructured(change, origin).dataschema, "urn:pg-events:shop:orders:schema-change");
+    const tables = ["a.b", "c"].map((name) =>
+      fromStructured({ ...event, schema: name, table: name === "c" ? "a.b.c" : "c" }, origin),
+    );
+    assert.equal(new Set(tables.map(({ dataschema: id }) => id)).size, 2);
   });
 
   test("batched mode keeps the order, also of none and one", () => {

@@ -82,9 +82,18 @@ function relation(name: string, changes: Partial<ObservedRelation> = {}): Observ
     level: "Statement",
     ofExtension: false,
     columns: ["id"],
+    columnsDigest: "",
+    settingsMatter: false,
     key: ["id"],
     triggers: [],
-    facts: { missingRights: [], owned: true, unlogged: false, rowSecurity: false, subscribed: false },
+    facts: {
+      missingRights: [],
+      owned: true,
+      owner: "shop",
+      unlogged: false,
+      rowSecurity: false,
+      subscribed: false,
+    },
     ...changes,
   };
 }
@@ -214,6 +223,17 @@ describe("remarks", () => {
     );
   });
 
+  test("replication and keys, as the spec has them", () => {
+    const captured = [relation("copied", { facts: { ...relation("x").facts, subscribed: true } })];
+    assert.deepEqual(noted(input(BUILT, { captured })), ["ReplicatedTable"]);
+    const replicated = captureSchema.parse({ replicated: true });
+    assert.deepEqual(noted(input(BUILT, { captured, capture: replicated })), []);
+    const keyless = [relation("log", { key: [] })];
+    assert.deepEqual(noted(input(BUILT, { captured: keyless })), ["NoKey"]);
+    const keyed = captureSchema.parse({ tables: [{ schema: "public", name: "log", key: ["id"] }] });
+    assert.deepEqual(noted(input(BUILT, { captured: keyless, capture: keyed })), []);
+  });
+
   test("Poll is remarked on where the spec leaves the choice", () => {
     assert.deepEqual(noted(input(BUILT, { mode: "Poll" })), ["SchemaChangesByPolling"]);
     const capture = captureSchema.parse({ schemaChanges: "Poll" });
@@ -228,8 +248,11 @@ describe("allowed actions", () => {
     table: { schema: "public", name: "t" },
     root: { schema: "public", name: "t" },
     level: "Statement",
-    key: ["id"],
-    shape: "",
+    about: "",
+    rule: "",
+    when: {},
+    settingsMatter: false,
+    replicated: false,
     create: [],
     drop: [],
     ...changes,
@@ -261,6 +284,8 @@ describe("allowed actions", () => {
       [0, 'drop trigger "pgevents_insert" on "public"."t";'],
     );
     assert.equal(allowed(triggers({ drop: ["pgevents_insert"] }), {}).actions.length, 1);
+    const always = allowed(triggers({ create: ["Insert"], replicated: true }), { owned: false });
+    assert.equal(always.findings[0]?.remedy, 'grant "shop" to "me";');
   });
 
   test("event triggers are a superuser's", () => {

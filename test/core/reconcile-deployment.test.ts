@@ -264,6 +264,52 @@ describe("secret references", () => {
     ]);
   });
 
+  test("of callbacks: what logs in and signs is for its owner to allow, certificates of authorities are not; names are shown", () => {
+    const tls = { caSecretRef: { name: "ca" }, clientCertSecretRef: { name: "id" } };
+    const login = { secretRef: { name: "login" } };
+    const nats = { servers: ["nats://a"] };
+    const kafka = { brokers: ["a:9092"], topic: "t" };
+    const callbacks = [
+      { name: "login", nats: { ...nats, auth: { login }, tls } },
+      { name: "token", nats: { ...nats, auth: { tokenSecretRef: { name: "token", key: "t" } } } },
+      { name: "nkey", nats: { ...nats, auth: { nkeySecretRef: { name: "nkey" } } } },
+      { name: "creds", nats: { ...nats, auth: { credsSecretRef: { name: "creds" } } } },
+      { name: "kafka", kafka: { ...kafka, sasl: { ...login, username: "u", passwordKey: "pw" }, tls } },
+      { name: "log", stdout: {} },
+      {
+        name: "hook",
+        http: {
+          uri: "https://a/",
+          tls,
+          signing: {
+            secretKeyRef: { name: "signing", key: "k" },
+            previousSecretKeyRef: { name: "signing", key: "old" },
+          },
+        },
+      },
+    ];
+    const marks = secretReferences(source({ callbacks }).spec)
+      .filter(({ name }) => name !== "shop-db")
+      .map(({ name, key, leavesCluster, hidden, optional }) =>
+        [`${name}/${key}`, leavesCluster && "label", hidden && "hidden", optional && "optional"]
+          .filter(Boolean)
+          .join(" "),
+      );
+    assert.deepEqual(marks, [
+      "ca/ca.crt",
+      "creds/user.creds label hidden",
+      "id/tls.crt label",
+      "id/tls.key label hidden",
+      "login/password label hidden",
+      "login/pw label hidden",
+      "login/username label",
+      "nkey/seed label hidden",
+      "signing/k label hidden",
+      "signing/old label hidden",
+      "token/t label hidden",
+    ]);
+  });
+
   test("of a source with a module are all in reach of its code", () => {
     const { spec } = source({ callbacks: [{ name: "a", module: { path: "/app/a.mjs" } }] });
     assert.ok(secretReferences(spec).every(({ leavesCluster }) => leavesCluster));

@@ -74,7 +74,7 @@ const WELL: Observed = {
 const OUTBOX: ObservedOutbox = {
   backlog: { bytes: 2 ** 25, callbacks: [{ name: "orders", oldestAgeSeconds: 400 }] },
   reached: null,
-  losses: { pausedSince: null, lostAt: null },
+  losses: { pausedSince: null, lostAt: null, skippedAt: null, skippedChanges: 0 },
 };
 const unavailableSince = (lastTransitionTime: string) => ({
   ...DEPLOYMENT.status,
@@ -271,13 +271,19 @@ describe("the status of a source", () => {
     ],
     [
       "events were dropped lately",
-      { outbox: { ...OUTBOX, losses: { pausedSince: null, lostAt: T1 } } },
+      { outbox: { ...OUTBOX, losses: { ...OUTBOX.losses, lostAt: T1 } } },
       "Delivering",
       "False EventsLost",
     ],
     [
+      "changes could not be captured lately",
+      { outbox: { ...OUTBOX, losses: { ...OUTBOX.losses, skippedAt: T1, skippedChanges: 3 } } },
+      "Delivering",
+      "False ChangesSkipped",
+    ],
+    [
       "capture is paused",
-      { outbox: { ...OUTBOX, losses: { pausedSince: T1, lostAt: T1 } } },
+      { outbox: { ...OUTBOX, losses: { ...OUTBOX.losses, pausedSince: T1, lostAt: T1 } } },
       "Delivering",
       "False CapturePaused",
     ],
@@ -290,9 +296,16 @@ describe("the status of a source", () => {
     });
   }
 
+  test("changes that could not be captured are counted, also when the last one is long ago", () => {
+    const losses = { ...OUTBOX.losses, skippedChanges: 3 };
+    const status = look({ outbox: { ...OUTBOX, losses } });
+    assert.equal(status.delivery?.skippedChanges, 3);
+    assert.equal(conditionOf(status, "Delivering").status, "True");
+  });
+
   test("what a limit costs is told: who holds the outbox back, what was lost, since when nothing is captured", () => {
     const limited = source({ capture: { backlog: { maxBytes: 2 ** 24, onLimit: "Pause" } } });
-    const losses = { pausedSince: T1, lostAt: null };
+    const losses = { ...OUTBOX.losses, pausedSince: T1 };
     const delivery = [{ ...ORDERS, lostEvents: 12 }];
     const status = look({ source: limited, delivery, outbox: { ...OUTBOX, reached: "Bytes", losses } });
     assert.equal(

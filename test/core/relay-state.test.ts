@@ -26,6 +26,7 @@ function event(id: number, key: string | null, changes: Partial<ChangeEvent> = {
     table: "t",
     key,
     oldKey: null,
+    schemaVersion: null,
     old: null,
     new: "{}",
     context: "{}",

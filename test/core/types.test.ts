@@ -58,7 +58,7 @@ describe("the text of a small table", () => {
     assert.deepEqual(
       { $id, title, description, row: $defs?.row, key: $defs?.key, state: $defs?.ShopOrderState },
       {
-        $id: "urn:pg-events:default:shop:table:shop:order_items",
+        $id: `urn:pg-events:default:shop:table:shop:order_items:${JSON.parse(aboutTable(["id"], "", "")).version}`,
         title: "shop.order_items",
         description: "What was ordered",
         row: {
@@ -242,7 +242,14 @@ function typesOf(
     settingsMatter: false,
     key,
     triggers: [],
-    facts: { missingRights: [], owned: true, unlogged: false, rowSecurity: false, subscribed: false },
+    facts: {
+      missingRights: [],
+      owned: true,
+      owner: "shop",
+      unlogged: false,
+      rowSecurity: false,
+      subscribed: false,
+    },
   };
   return eventTypes({
     tables: tables.map(({ schema, name }) => ({

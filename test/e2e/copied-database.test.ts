@@ -121,6 +121,10 @@ test("G1 a logical replica whose sequences were not copied keeps the backlog", a
   await after.query("drop subscription copy");
 
   const next = await localSource(t, to, spec).startWorker();
+  const pointed = "select pg_sequence_last_value('pgevents.outbox_segment'::regclass) is not null as there";
+  await eventually(async () => (await after.query(pointed)).rows[0]?.there, {
+    what: "the sequences put right",
+  });
   await insertOneByOne(after, 111, 120);
   await eventually(() => ids().size === 120, { timeoutMs: 60_000 });
   const { rows } = await after.query("select last_value::integer from pgevents.outbox_id");

@@ -5,12 +5,13 @@ import { type CaptureSpec, OPERATIONS, type TableSpec } from "../../src/core/api
 import { classicPayload } from "../../src/core/delivery/classic.ts";
 import { eventData, structuredBody } from "../../src/core/delivery/cloudevents.ts";
 import type { ChangeEvent, EventOperation } from "../../src/core/event.ts";
-import { type JsonSchema, jsonSchemaDocument, jsonSchemas } from "../../src/core/types/json-schema.ts";
+import type { EventTypes } from "../../src/core/types/events.ts";
+import { jsonSchemaDocument, jsonSchemas } from "../../src/core/types/json-schema.ts";
 import { typescriptText } from "../../src/core/types/typescript.ts";
 import { TYPESCRIPT_NAMES } from "../../src/core/types/typescript-prelude.ts";
 import { buildCapture } from "../../src/postgres/build.ts";
 import { readEventTypes } from "../../src/postgres/event-types.ts";
-import { captureSpec } from "../support/capture-spec.ts";
+import { captureSpec, tableSpec } from "../support/capture-spec.ts";
 import { ORIGIN } from "../support/change-event.ts";
 import { serverMajor, type TestDatabase, type TestEnd, testDatabase } from "../support/postgres.ts";
 import { CASES, DEFINITIONS, EXTENSION_CASES, type TypeCase } from "../support/type-cases.ts";
@@ -171,6 +172,61 @@ describe("types of captured rows", () => {
     assert.deepEqual(lost.tables[0]?.fields, []);
   });
 
+  test("payload: of an Update only what it changed, and the key; or the key only", async (t) => {
+    const database = await testDatabase(t, { owner: true });
+    await database.query(`
+      create table changes (id integer, part text, n integer, note text not null, card text, primary key (id, part));
+      create table chosen (id integer primary key, code text not null, n integer, secret text);
+      create table loose (n integer, note text not null);
+      create table parted (id integer primary key, n integer) partition by range (id);
+      create table parted_1 partition of parted default;
+      create table keys (id integer primary key, mail text not null, n integer)`);
+    const tables: TableSpec[] = [
+      tableSpec({ name: "changes", payload: "Changes", columns: { hash: ["part"], mask: ["card"] } }),
+      tableSpec({ name: "chosen", payload: "Changes", key: ["code"], columns: { exclude: ["secret"] } }),
+      tableSpec({ name: "loose", payload: "Changes" }),
+      tableSpec({ name: "parted", payload: "Changes" }),
+      tableSpec({ name: "keys", payload: "Key", key: ["mail"], columns: { hash: ["mail"] } }),
+    ];
+    await capture(database, { tables });
+    await database.query(`
+      insert into changes values (1, 'a', 1, 'x', '4111'); update changes set n = 2; update changes set id = 3, card = null;
+      update changes set part = 'b'; update changes set note = note; delete from changes; truncate changes;
+      insert into chosen values (1, 'a', 1, 's'); update chosen set secret = 't'; update chosen set code = 'b'; delete from chosen;
+      insert into loose values (1, 'x'); update loose set n = null; update loose set n = n; delete from loose;
+      insert into parted values (1, 1); update parted set n = 2; update parted_1 set id = 2; delete from parted;
+      insert into keys values (1, 'a@b.c', 1); update keys set n = 2; update keys set mail = 'b@b.c'; delete from keys`);
+    const { types, events } = await checkEvents(t, database, "PublicChanges", { tables });
+    const updates = (table: string) =>
+      events
+        .filter((event) => event.operation === "Update" && event.table === table)
+        .map(({ key, oldKey, old, new: now }) =>
+          [oldKey, key, old, now].map((json) => JSON.parse(json ?? "null")),
+        );
+    assert.deepEqual(updates("chosen"), [
+      [null, ["a"], { code: "a" }, { code: "a" }],
+      [["a"], ["b"], { code: "a" }, { code: "b" }],
+    ]);
+    assert.deepEqual(updates("parted"), [
+      [null, [1], { id: 1, n: 1 }, { id: 1, n: 2 }],
+      [[1], [2], { id: 1 }, { id: 2 }],
+    ]);
+    assert.deepEqual(updates("loose"), [
+      [null, null, { n: 1 }, { n: null }],
+      [null, null, {}, {}],
+    ]);
+    assert.deepEqual(
+      updates("changes").map(([, , old, now]) => [Object.keys(old), Object.keys(now)]),
+      [["n"], ["card"], [], []].map((more) => [
+        ["id", "part", ...more],
+        ["id", "part", ...more],
+      ]),
+    );
+    assert.match(types, /changed: Partial<PublicChanges> & Pick<PublicChanges, "id" \| "part">;/);
+    assert.match(types, /changed: Partial<PublicLoose>;/);
+    assert.deepEqual(typesIn(types, "PublicKeys"), { mail: "string" });
+  });
+
   test("only the tables of the spec, only its operations; tables that are missing are told of", async (t) => {
     const database = await testDatabase(t, { owner: true });
     await database.query(
@@ -241,7 +297,7 @@ async function checkEvents(
   const { types } = await readEventTypes(database.settings, captureSpec(spec), TYPESCRIPT_NAMES);
   const events = await outbox(database);
   assert.ok(events.length > 0);
-  checkSchemas(events, jsonSchemas(types, SOURCE), jsonSchemaDocument(types, SOURCE));
+  checkSchemas(events, types);
 
   const text = typescriptText(types);
   const changes = events.filter(({ operation }) => operation !== "SchemaChange");
@@ -264,13 +320,11 @@ export const payloads: ClassicPayload[] = [\n${literals(others, classicPayload)}
   return { events, row, types: text };
 }
 
-function checkSchemas(
-  events: readonly ChangeEvent[],
-  schemas: ReadonlyMap<string, JsonSchema>,
-  document: JsonSchema,
-): void {
-  const whole = new Ajv2020({ strict: true }).compile(document);
-  const each = [...schemas.values()].map((schema) => new Ajv2020({ strict: true }).compile(schema));
+function checkSchemas(events: readonly ChangeEvent[], types: EventTypes): void {
+  const whole = new Ajv2020({ strict: true }).compile(jsonSchemaDocument(types, SOURCE));
+  const each = [...jsonSchemas(types, SOURCE).values()].map((schema) =>
+    new Ajv2020({ strict: true }).compile(schema),
+  );
   for (const event of events) {
     const data = JSON.parse(eventData(event)) as Record<string, unknown>;
     assert.ok(whole(data), `${JSON.stringify(data)}: ${JSON.stringify(whole.errors)}`);
@@ -279,10 +333,20 @@ function checkSchemas(
     for (const image of ["old", "new"] as const) {
       for (const column of Object.keys((data[image] as object | null) ?? {})) {
         const { [column]: _, ...less } = data[image] as Record<string, unknown>;
-        assert.ok(column === "__proto__" || !whole({ ...data, [image]: less }), `${column} may be missing`);
+        if (column === "__proto__") continue;
+        assert.equal(
+          whole({ ...data, [image]: less }),
+          mayMiss(event, column, types),
+          `${column} is missing`,
+        );
       }
     }
   }
+}
+
+function mayMiss({ operation, schema, table }: ChangeEvent, column: string, { tables }: EventTypes): boolean {
+  const { unchanged = null } = tables.find((one) => one.schema === schema && one.name === table) ?? {};
+  return operation === "Update" && unchanged !== null && !unchanged.some(({ name }) => name === column);
 }
 
 /** JSON as an expression; `__proto__` would be no field there. */
@@ -300,7 +364,7 @@ const OPERATION_OF: Readonly<Record<string, EventOperation>> = {
 
 async function outbox({ query }: TestDatabase): Promise<ChangeEvent[]> {
   const { rows } = await query<Record<string, string>>(
-    `select id::text, operation::text, schema_name, table_name, key, old_key, old::text, new::text, context::text
+    `select id::text, operation::text, schema_name, table_name, key, old_key, old::text, new::text, context::text, schema_version
     from pgevents.change_event order by change_event.id`,
   );
   return rows.map(({ id = "", operation = "", schema_name = "", table_name = "", ...row }) => ({
@@ -315,6 +379,7 @@ async function outbox({ query }: TestDatabase): Promise<ChangeEvent[]> {
     old: row.old ?? null,
     new: row.new ?? null,
     context: row.context ?? "",
+    schemaVersion: row.schema_version ?? null,
   }));
 }
 

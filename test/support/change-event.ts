@@ -19,6 +19,7 @@ export function changeEvent(changes: Partial<ChangeEvent> = {}): ChangeEvent {
     oldKey: null,
     old: null,
     new: '{"id":1,"status":"new"}',
+    schemaVersion: null,
     context: '{"session_user":"app","application_name":"shop"}',
     ...changes,
   };

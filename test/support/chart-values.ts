@@ -8,7 +8,10 @@ export const VALUE_SETS: Record<string, object> = {
     networkPolicy: { enabled: false },
     rbac: { aggregateToView: false, aggregateToEdit: false },
   },
-  "two namespaces": { watchNamespaces: ["shop", "billing"] },
+  "two namespaces": {
+    watchNamespaces: ["shop", "billing"],
+    callbacks: { namespaces: ["billing", "warehouse"], addressableClusterRole: "addressable-resolver" },
+  },
   "rights and account made by somebody else": {
     rbac: { create: false },
     serviceAccount: { create: false, name: "given" },
@@ -26,6 +29,7 @@ export const VALUE_SETS: Record<string, object> = {
     nameOverride: "events",
     commonLabels: { team: "data", "app.kubernetes.io/name": "must-not-win" },
     replicaCount: 3,
+    callbacks: { namespaces: ["warehouse"], addressableClusterRole: "addressable-resolver" },
     watchLabelSelector: "team in (data,shop),!paused",
     logLevel: "Debug",
     secrets: { requireAllowLabel: false },

@@ -142,6 +142,27 @@ export const RULE_CASES: RuleCases[] = [
     refused: [uri("https://user:password@a/"), uri("https://token@a"), uri("https://:@a/")],
   },
   {
+    rule: "exactly one of `uri`, `ref` and `uriFrom` must be set",
+    accepted: [
+      callback({ http: { ref: { name: "stock" } } }),
+      callback({ http: { ref: { apiVersion: "eventing.knative.dev/v1", kind: "Broker", name: "default" } } }),
+      callback({ http: { uriFrom: "SinkBinding" } }),
+    ],
+    refused: [
+      callback({ http: {} }),
+      callback({ http: { ...HTTP, ref: { name: "stock" } } }),
+      callback({ http: { ref: { name: "stock" }, uriFrom: "SinkBinding" } }),
+    ],
+  },
+  {
+    rule: "`port` is for a Service only; other objects have it in their address",
+    accepted: [callback({ http: { ref: { apiVersion: "v1", kind: "Service", name: "stock", port: 8080 } } })],
+    refused: [
+      callback({ http: { ref: { kind: "Broker", name: "stock", port: 80 } } }),
+      callback({ http: { ref: { apiVersion: "serving.knative.dev/v1", name: "stock", port: 80 } } }),
+    ],
+  },
+  {
     rule: "exactly one of `value` and `secretKeyRef` must be set",
     accepted: [
       header({ name: "X-A", value: "" }),
@@ -160,6 +181,8 @@ export const RULE_CASES: RuleCases[] = [
       "Ce-Source",
       "Proxy-Authorization",
       "TE",
+      "Webhook-Signature",
+      "traceparent",
     ].map((name) => header({ name, value: "a" })),
   },
   {

@@ -4,9 +4,9 @@ import type pg from "pg";
 /** Adds rows to the open segment as if a trigger had, ids from `first` on, of transactions that are long over. */
 export async function retainRows(client: pg.Client, first: number, count: number): Promise<void> {
   await client.query(
-    `insert into pgevents.outbox (id, xid, segment, operation, schema_name, table_name, key, new, context)
+    `insert into pgevents.outbox (id, xid, segment, operation, schema_name, table_name, new)
      select i, (3 + i / 1000 % 500)::text::xid8, (select last_value from pgevents.outbox_segment), 'I', 'public', 'orders',
-       '[' || i || ']', '{"id":' || i || ',"note":null}', '{}'
+       '{"id":' || i || ',"note":null}'
      from generate_series($1::bigint, $1::bigint + $2::bigint - 1) as i`,
     [first, count],
   );

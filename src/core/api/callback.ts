@@ -1,12 +1,14 @@
 import { z } from "zod";
+import { brokerTls } from "./broker.ts";
 import { integer, listByKeys, objectName, secretKey, secretKeyRef, withEmptyDefault } from "./fields.ts";
 import { filter } from "./filter.ts";
+import { ONE_ADDRESS, ref, uriFrom } from "./http-address.ts";
 import { kafka } from "./kafka.ts";
 import { nats } from "./nats.ts";
 import { withRules } from "./rule.ts";
 
 const FORBIDDEN_HEADERS =
-  /^(host|content-length|content-type|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|ce-.*)$/i;
+  /^(host|content-length|content-type|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|ce-.*|webhook-.*|traceparent)$/i;
 
 const WEB_ADDRESS = /^https?:\/\/[^\s/?#]+([/?][^\s#]*)?$/;
 /** The API server's isURL refuses it, `URL` does not. */
@@ -14,7 +16,8 @@ const BROKEN_ESCAPE = /%(?![0-9a-fA-F]{2})/;
 
 const uri = withRules(
   z.string().min(1).max(2048).meta({
-    description: "Absolute http or https address that gets the events by POST. Redirects are not followed.",
+    description:
+      "Absolute http or https address that gets the events by POST; or set `ref` or `uriFrom`. Redirects are not followed. Default: none.",
   }),
   [
     {
@@ -62,9 +65,11 @@ const header = withRules(
 
 export const FORMATS = ["CloudEventsBinary", "CloudEventsStructured", "CloudEventsBatch", "Classic"] as const;
 
-const http = z
-  .strictObject({
-    uri,
+const http = withRules(
+  z.strictObject({
+    uri: uri.optional(),
+    ref: ref.optional(),
+    uriFrom: uriFrom.optional(),
     format: z.enum(FORMATS).default("CloudEventsBinary").meta({
       description:
         "How events are written into requests: CloudEventsBinary (attributes in headers), CloudEventsStructured (one JSON object), CloudEventsBatch (a JSON array of up to `batch.maxEvents`), Classic (the JSON object of the Python tool pg_events; for its `query` set `capture.context.query`). Default: CloudEventsBinary.",
@@ -73,20 +78,28 @@ const http = z
       .max(16)
       .optional()
       .meta({ description: "Headers added to every request. Default: none." }),
-    tls: z
+    signing: z
       .strictObject({
-        caSecretRef: secretKeyRef(
-          "Certificate authorities (PEM) to trust. Default: the system's.",
-          "ca.crt",
+        secretKeyRef: secretKeyRef("Secret with the key: `whsec_` and base64 of 24 bytes or more."),
+        previousSecretKeyRef: secretKeyRef(
+          "Secret with the key before, while receivers still check by it; requests carry both signatures. Default: none.",
         ).optional(),
       })
       .optional()
-      .meta({ description: "Transport security of https requests. Default: the system's authorities." }),
-  })
-  .meta({
-    description:
-      "Delivery by HTTP POST; or set another transport. Any 2xx answer acknowledges. Default: none.",
-  });
+      .meta({
+        description:
+          "Signs every request as Standard Webhooks has it: headers webhook-id, webhook-timestamp and webhook-signature. Default: no signature.",
+      }),
+    protocol: z.enum(["Http1", "Http2"]).default("Http1").meta({
+      description:
+        "Http1 sends one request at a time over each of up to `delivery.maxInFlight` connections; Http2 sends many over one, to https receivers that offer it. Default: Http1.",
+    }),
+    tls: brokerTls("Transport security of https requests. Default: the system's authorities.").optional(),
+  }),
+  [ONE_ADDRESS],
+).meta({
+  description: "Delivery by HTTP POST; or set another transport. Any 2xx answer acknowledges. Default: none.",
+});
 
 const modulePath = z
   .string()

@@ -74,6 +74,9 @@ export const statusSchema = z
         lostEvents: count(
           "Events that `capture.backlog.onLimit` dropped before a callback had them, summed over the callbacks.",
         ).optional(),
+        skippedChanges: count(
+          "Changes that could not be captured (`capture.onError` Skip), since capture was made.",
+        ).optional(),
         outboxBytes: count("Bytes that the outbox takes on disk.").optional(),
         capturePausedSince: time("Changes are not captured since then; absent while they are.").optional(),
       })

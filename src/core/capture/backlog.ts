@@ -17,12 +17,16 @@ export interface Backlog {
   readonly callbacks: readonly { readonly name: string; readonly oldestAgeSeconds: number }[];
 }
 
-/** Of what `onLimit` took. */
+/** Of what `backlog.onLimit` took, and of what `onError: Skip` let go. */
 export interface Losses {
   /** RFC 3339; null: capture goes on. */
   readonly pausedSince: string | null;
   /** RFC 3339: the last time within an hour that events were dropped, or that a pause ended. */
   readonly lostAt: string | null;
+  /** RFC 3339: the last time within an hour that changes were found not to be captured because of an error. */
+  readonly skippedAt: string | null;
+  /** How many, since capture was made. */
+  readonly skippedChanges: number;
 }
 
 export function reachedLimit(limits: BacklogSpec, backlog: Backlog): ReachedLimit | null {

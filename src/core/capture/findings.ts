@@ -65,6 +65,9 @@ const KINDS = {
 
   TableNotFound: failure("A table that the spec names does not exist; it is captured as soon as it does."),
   ColumnNotFound: failure("A column that the spec names for a table does not exist."),
+  ConditionInvalid: failure(
+    "PostgreSQL does not take a condition (`when`) of the spec for its table, or it uses what it may not; the triggers that the table had stay as they were.",
+  ),
   TableNotSupported: failure("A relation that the spec names cannot be captured."),
   PermissionDenied: failure(
     "The role may not make, or not drop, the triggers of a table, or may not make event triggers.",

@@ -21,3 +21,8 @@ export function captureFingerprint(capture: CaptureSpec, callbacks: readonly str
 export function digest(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, 16);
 }
+
+/** Digest of a text that functions in the database make, too: `left(md5(convert_to(text, 'UTF8')), 12)`. */
+export function shortDigest(text: string): string {
+  return createHash("md5").update(text).digest("hex").slice(0, 12);
+}

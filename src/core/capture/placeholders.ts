@@ -43,7 +43,7 @@ export function fillPlaceholders(
       "'root', json_build_object('schema', tg_argv[0], 'table', tg_argv[1])",
     ),
     fixed_settings: FIXED_SETTINGS,
-    on_error: onError === "Skip" ? skipChange(names) : "",
+    ...onErrorValues(names, onError),
     trigger_shapes: `(values ${triggerValues(names)}) as shape ${TRIGGER_COLUMNS}`,
     trigger_head: oneLine(TRIGGER_HEAD),
     captured_as: oneLine(CAPTURED_AS),
@@ -78,11 +78,29 @@ function forEachSegment(part: string): string {
   );
 }
 
-/** The end of a capture function's block: the write goes on, and is counted as not captured. */
-function skipChange({ schema }: CaptureNames): string {
-  return `exception when others then
-  perform ${schema}.skip_change(tg_table_schema || '.' || tg_table_name, sqlerrm, sqlstate);
-  return null;`;
+/**
+ * The end of a capture function's block, by what was to be captured. With Skip the write goes on, and is counted as
+ * not captured. What another attempt of the transaction may put right is raised on; a statement that is cancelled,
+ * or takes too long, `others` does not mean.
+ */
+function onErrorValues({ schema }: CaptureNames, onError: FunctionOptions["onError"]) {
+  const handler = (changes: string) =>
+    onError === "Abort"
+      ? ""
+      : `exception
+  when transaction_rollback then raise;
+  when others then
+    begin
+      perform ${schema}.skip_changes(${changes}, tg_table_schema || '.' || tg_table_name, sqlerrm, sqlstate);
+    exception when others then
+      raise warning 'pg-events: a change of %.% is not captured, and not counted: % (SQLSTATE %)', tg_table_schema, tg_table_name, sqlerrm, sqlstate;
+    end;
+    return null;`;
+  return {
+    on_error: handler("1"),
+    on_error_new: handler("(select count(*) from pgevents_new)"),
+    on_error_old: handler("(select count(*) from pgevents_old)"),
+  };
 }
 
 /** Comments of sql/ name placeholders, and end with their line. */

@@ -2,8 +2,8 @@
  * What of which rows is captured, as the argument of a table's triggers, and what goes with each of its events.
  * sql/functions_capture.sql follows both.
  */
-import { createHash } from "node:crypto";
 import type { Operation, TableSpec } from "../api/capture.ts";
+import { shortDigest } from "./fingerprint.ts";
 
 type Chosen = Pick<TableSpec, "name" | "columns" | "payload" | "updateColumns">;
 
@@ -33,11 +33,7 @@ export function conditions({ when = {} }: Pick<TableSpec, "when">): Partial<Reco
  * @param columnsDigest of the table's columns (`COLUMNS_DIGEST`)
  */
 export function aboutTable(key: readonly string[], columnsDigest: string, rule: string): string {
-  const version = createHash("md5")
-    .update(columnsDigest + rule)
-    .digest("hex")
-    .slice(0, 12);
-  return JSON.stringify({ key, version });
+  return JSON.stringify({ key, version: shortDigest(columnsDigest + rule + JSON.stringify(key)) });
 }
 
 /** Columns that an entry names for a table that lacks them: by what they are missed for. */

@@ -10,6 +10,7 @@
  * Names differ by level: a table can be attached as a partition while it still has triggers of its own.
  */
 import { OPERATIONS, type Operation } from "../api/capture.ts";
+import { shortDigest } from "./fingerprint.ts";
 import type { ObservedTrigger, TableName } from "./model.ts";
 import type { CaptureNames } from "./names.ts";
 import { ident, literal, qualified } from "./quote.ts";
@@ -69,7 +70,7 @@ export interface TriggeredTable {
   readonly replicated: boolean;
 }
 
-/** `create or replace trigger …` and what has to follow it, and the trigger's name. */
+/** `create or replace trigger …` with what has to go before and after it, and the trigger's name. */
 export function createTrigger(
   operation: Operation,
   table: TriggeredTable,
@@ -83,6 +84,9 @@ export function createTrigger(
   return {
     name,
     statements: [
+      ...(condition === undefined
+        ? []
+        : [`select ${names.schema}.check_condition_types(${literal(on)}::regclass)`]),
       `create or replace trigger ${ident(name)} after ${operation.toLowerCase()} on ${on} ${clause.toLowerCase()} ${
         condition === undefined ? "" : `when (${condition}\n) `
       }execute function ${names.schema}.${procedure}(${values})`,
@@ -119,9 +123,14 @@ function procedureFor(operation: Operation, { level, settingsMatter }: Triggered
     : `capture_${operation.toLowerCase()}${settingsMatter ? "_fixed" : ""}`;
 }
 
-function triggerArguments(operation: Operation, { root, level, about, rule }: TriggeredTable): string[] {
+function triggerArguments(
+  operation: Operation,
+  { root, level, about, rule, when }: TriggeredTable,
+): string[] {
   if (operation === "Truncate") return level === "Partition" ? [root.schema, root.name] : [];
-  return level === "Row" ? [about, root.schema, root.name, rule] : [about];
+  if (level !== "Row") return [about];
+  const condition = when[operation];
+  return [about, root.schema, root.name, rule, ...(condition === undefined ? [] : [shortDigest(condition)])];
 }
 
 const TRANSITION_TABLES: Readonly<Partial<Record<Operation, string>>> = {

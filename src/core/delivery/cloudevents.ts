@@ -5,6 +5,7 @@
  * is looked at once for that; ordinary ones are not copied.
  */
 import { type ChangeEvent, type EventOperation, type EventOrigin, stableEventId } from "../event.ts";
+import { dataSchemaOf } from "../schema-id.ts";
 
 export const STRUCTURED_TYPE = "application/cloudevents+json; charset=utf-8";
 export const BATCH_TYPE = "application/cloudevents-batch+json; charset=utf-8";
@@ -21,7 +22,7 @@ const EVENT_TYPES: Record<EventOperation, string> = {
 /** Binary mode: the attributes as header names and values, one after the other; the body is `eventData`. */
 export function binaryHeaders(origin: EventOrigin, event: ChangeEvent): string[] {
   const subject = headerValue(subjectOf(event));
-  return [
+  const headers = [
     "content-type",
     DATA_TYPE,
     "ce-specversion",
@@ -41,6 +42,10 @@ export function binaryHeaders(origin: EventOrigin, event: ChangeEvent): string[]
     "ce-sequence",
     sequenceOf(event),
   ];
+  const dataSchema = dataSchemaOf(origin, event);
+  if (dataSchema !== null) headers.push("ce-dataschema", dataSchema);
+  for (const [name, value] of origin.extensions ?? []) headers.push(`ce-${name}`, headerValue(value));
+  return headers;
 }
 
 /** Binary mode of the NATS binding: headers' names and values, one after the other; the payload is `eventData`. */
@@ -51,6 +56,7 @@ export function natsHeaders(origin: EventOrigin, event: ChangeEvent): string[] {
     pairs[index + 1] = headerValue(pairs[index + 1] as string);
   }
   pairs.push("ce-datacontenttype", DATA_TYPE);
+  pushTraceparent(pairs, event);
   return pairs;
 }
 
@@ -59,6 +65,7 @@ export function kafkaHeaders(origin: EventOrigin, event: ChangeEvent): string[] 
   const pairs = attributePairs(origin, event);
   for (let index = 0; index < pairs.length; index += 2) pairs[index] = `ce_${pairs[index]}`;
   pairs.push("content-type", DATA_TYPE);
+  pushTraceparent(pairs, event);
   return pairs;
 }
 
@@ -67,10 +74,26 @@ export function partitionKeyOf(event: ChangeEvent): string {
   return subjectOf(event);
 }
 
+/** The W3C trace context that the writer was in (`capture.context.traceparent`); null when there is none that is well formed. */
+export function traceparentOf({ context }: ChangeEvent): string | null {
+  if (!context.includes('"traceparent"')) return null;
+  const { traceparent } = JSON.parse(context) as { traceparent?: unknown };
+  return typeof traceparent === "string" && TRACEPARENT.test(traceparent) ? traceparent : null;
+}
+
+function pushTraceparent(pairs: string[], event: ChangeEvent): void {
+  const traceparent = traceparentOf(event);
+  if (traceparent !== null) pairs.push("traceparent", traceparent);
+}
+
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
 /** Names and values of the attributes, one after the other, not encoded. */
 function attributePairs(origin: EventOrigin, event: ChangeEvent): string[] {
   const subject = subjectOf(event);
+  const dataSchema = dataSchemaOf(origin, event);
   return [
+    ...(dataSchema === null ? [] : ["dataschema", dataSchema]),
     "specversion",
     "1.0",
     "id",
@@ -93,7 +116,18 @@ function attributePairs(origin: EventOrigin, event: ChangeEvent): string[] {
 /** Structured mode: one event as a JSON object. */
 export function structuredBody(origin: EventOrigin, event: ChangeEvent): string {
   const subject = jsonString(subjectOf(event));
-  return `{"specversion":"1.0","id":"${stableEventId(origin, event)}","source":${jsonString(origin.source)},"type":"${EVENT_TYPES[event.operation]}","subject":${subject},"time":"${event.time}","partitionkey":${subject},"sequence":"${sequenceOf(event)}","datacontenttype":"${DATA_TYPE}","data":${eventData(event)}}`;
+  return `{"specversion":"1.0","id":"${stableEventId(origin, event)}","source":${jsonString(origin.source)},"type":"${EVENT_TYPES[event.operation]}","subject":${subject},"time":"${event.time}","partitionkey":${subject},"sequence":"${sequenceOf(event)}"${extensionFields(origin)},"datacontenttype":"${DATA_TYPE}"${schemaField(origin, event)},"data":${eventData(event)}}`;
+}
+
+/** An id holds nothing that JSON escapes. */
+function schemaField(origin: EventOrigin, event: ChangeEvent): string {
+  const dataSchema = dataSchemaOf(origin, event);
+  return dataSchema === null ? "" : `,"dataschema":"${dataSchema}"`;
+}
+
+function extensionFields({ extensions }: EventOrigin): string {
+  if (extensions === undefined) return "";
+  return extensions.map(([name, value]) => `,"${name}":${jsonString(value)}`).join("");
 }
 
 /** Batched mode: a JSON array of structured events, in the order given. */

@@ -291,6 +291,7 @@ const EMPTIED: ChangeEvent = {
   old: null,
   new: null,
   context: "{}",
+  schemaVersion: null,
 };
 
 function entryOf(row: ReadEvent, sequence: number): Entry {

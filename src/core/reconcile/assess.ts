@@ -13,6 +13,7 @@ import type { PgEventSource } from "../api/source.ts";
 import type { PgEventSourceStatus } from "../api/status.ts";
 import { type Backlog, describeBacklog, type Losses, type ReachedLimit } from "../capture/backlog.ts";
 import { type Failure, type Finding, findingText } from "../capture/findings.ts";
+import { knownAddresses, type ObservedAddresses } from "./addresses.ts";
 import { callbackTarget } from "./callback-target.ts";
 import { selectorText } from "./worker-deployment.ts";
 
@@ -85,6 +86,7 @@ export interface Observed {
   readonly deployment: ObservedDeployment | Problem | null;
   readonly delivery: readonly ObservedDelivery[] | null;
   readonly outbox?: ObservedOutbox | null | undefined;
+  readonly addresses?: ObservedAddresses | null | undefined;
 }
 
 interface Verdict {
@@ -108,12 +110,12 @@ export function assess(
   now: string,
   version: string,
 ): PgEventSourceStatus {
-  const { source, build, deployment, delivery, outbox = null } = observed;
+  const { source, build, deployment, delivery, outbox = null, addresses = null } = observed;
   const verdicts: [ConditionType, Verdict][] = [
     ["CredentialsResolved", ofStep(observed.credentials, "Resolved")],
     ["DatabaseReachable", observed.database === null ? PENDING : ofStep(observed.database, "Connected")],
     ["Built", ofBuild(build)],
-    ["CallbacksResolved", { status: "True", reason: "Resolved", message: "Every callback has a target." }],
+    ["CallbacksResolved", ofAddresses(source, addresses)],
     ["Deployed", ofDeployment(deployment, now)],
     ["Delivering", ofBacklog(source, outbox) ?? ofDelivery(source, delivery)],
   ];
@@ -129,7 +131,7 @@ export function assess(
       ? keep("worker", previous)
       : { worker: workerStatus(source, deployment) }),
     ...(delivery === null ? keep("delivery", previous) : { delivery: totals(delivery, outbox) }),
-    callbacks: callbackStatus(source, delivery, previous),
+    callbacks: callbackStatus(source, delivery, addresses, previous),
   };
 }
 
@@ -283,6 +285,15 @@ function ofBuild(build: ObservedBuild | Problem | null): Verdict {
   return { status: "False", reason: first.code, message: `${text}${others}` };
 }
 
+function ofAddresses(source: PgEventSource, addresses: ObservedAddresses | null): Verdict {
+  if (
+    addresses === null &&
+    source.spec.callbacks.some(({ http }) => http !== undefined && http.uri === undefined)
+  )
+    return PENDING;
+  return ofStep(addresses?.problem ?? { ok: true, message: "Every callback has a target." }, "Resolved");
+}
+
 /** Milliseconds without a pod that is available after which that is no start any more, but a failure. */
 const UNAVAILABLE_MS = 60_000;
 
@@ -338,6 +349,12 @@ function ofBacklog({ spec }: PgEventSource, outbox: ObservedOutbox | null): Verd
     return not(
       "EventsLost",
       `Events were lost at the outbox's limit at ${losses.lostAt}; ${where}. ${limit}`.trim(),
+    );
+  }
+  if (losses.skippedAt !== null) {
+    return not(
+      "ChangesSkipped",
+      `Changes could not be captured, the last at ${losses.skippedAt} (${losses.skippedChanges} in all), and are lost, as capture.onError is Skip; the PostgreSQL log has a warning with the reason of each. ${limit}`.trim(),
     );
   }
   return reached === null ? null : not("BacklogLimitReached", limit);
@@ -412,18 +429,21 @@ function totals(delivery: readonly ObservedDelivery[], outbox: ObservedOutbox | 
     lostEvents: delivery.reduce((sum, { lostEvents }) => sum + lostEvents, 0),
     ...(outbox === null ? {} : { outboxBytes: outbox.backlog.bytes }),
     ...(since === null ? {} : { capturePausedSince: since }),
+    ...((outbox?.losses.skippedChanges ?? 0) === 0 ? {} : { skippedChanges: outbox?.losses.skippedChanges }),
   };
 }
 
 function callbackStatus(
   source: PgEventSource,
   delivery: readonly ObservedDelivery[] | null,
+  addresses: ObservedAddresses | null,
   previous: PgEventSourceStatus | undefined,
 ) {
+  const addressOf = knownAddresses(source, addresses?.found ?? new Map(), previous);
   return source.spec.callbacks.map((callback) => {
-    const { name, suspend } = callback;
-    const uri = callbackTarget(callback);
+    const { name, suspend, http } = callback;
     const before = previous?.callbacks?.find((one) => one.name === name);
+    const uri = callbackTarget(callback) ?? (http === undefined ? undefined : addressOf.get(name));
     const seen = delivery?.find((one) => one.name === name);
     const looked = seen === undefined || !seen.held ? "Waiting" : seen.state;
     const known = delivery === null ? (before?.state ?? "Waiting") : looked;

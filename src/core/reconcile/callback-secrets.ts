@@ -13,10 +13,11 @@ interface SecretKey {
 /** What proves to a callback who the worker is leaves the cluster too: who names it may use it. */
 export function callbackSecretReferences({ http, nats, kafka }: CallbackSpec): SecretReference[] {
   const headers = (http?.headers ?? []).flatMap(({ secretKeyRef }) => secretKeyRef ?? []);
-  const ca = http?.tls?.caSecretRef;
+  const { secretKeyRef: key, previousSecretKeyRef: previous } = http?.signing ?? {};
+  const keys = [key, previous].flatMap((ref) => ref ?? []);
   return [
-    ...headers.map(secret),
-    ...(ca === undefined ? [] : [shown(ca)]),
+    ...[...headers, ...keys].map(secret),
+    ...tlsReferences(http?.tls),
     ...(nats === undefined ? [] : natsReferences(nats)),
     ...(kafka === undefined ? [] : kafkaReferences(kafka)),
   ];

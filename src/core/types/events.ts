@@ -9,12 +9,16 @@ import { type Field, type NamedShape, type Shapes, shapesOf } from "./shape.ts";
 export interface TypedTable extends TableName {
   readonly typeName: string;
   readonly comment: string | null;
+  /** Of its columns; events name it in `dataschema`. */
+  readonly version: string;
   /** Its rows tell in the context which partition holds them. */
   readonly partitioned: boolean;
   readonly operations: readonly Operation[];
   readonly fields: readonly Field[];
-  /** Those of the primary key, in key order; empty without one. */
+  /** Those that identify a row, in key order; empty without a key. */
   readonly key: readonly Field[];
+  /** Those that an Update holds in any case, where it holds only what it changed; null: it holds all. */
+  readonly unchanged: readonly Field[] | null;
 }
 
 export interface EventTypes {
@@ -65,17 +69,19 @@ interface FoundTable {
 function typedTable({ table, relation, found, typeName }: FoundTable, shapes: Shapes): TypedTable {
   const { schema, name, operations } = table;
   const fields = capturedColumns(table, found.columns).map((captured) => fieldOf(captured, shapes));
-  const names = keyOf(table);
+  const { key: names, version } = aboutOf(table);
   const key = names.flatMap((name) => fields.find((field) => field.name === name) ?? []);
   return {
     schema,
     name,
     typeName,
     comment: found.comment,
+    version,
     partitioned: relation.kind === "p",
     operations,
     fields,
     key: key.length === names.length ? key : [], // as event_key in sql/ does
+    unchanged: ruleOf(table).payload === "Changes" ? key : null, // as changed_part in sql/ does
   };
 }
 
@@ -94,8 +100,8 @@ function ruleOf({ rule }: DesiredTable): RowRule {
 }
 
 /** `aboutTable` of a table, read again. */
-function keyOf({ about }: DesiredTable): readonly string[] {
-  return (JSON.parse(about) as { key: string[] }).key;
+function aboutOf({ about }: DesiredTable): { readonly key: readonly string[]; readonly version: string } {
+  return JSON.parse(about) as { key: string[]; version: string };
 }
 
 interface CapturedColumn {
@@ -112,7 +118,7 @@ function capturedColumns(table: DesiredTable, columns: readonly ObservedTableCol
   if (strict && named.some((name) => !present.includes(name))) return [];
   return columns
     .filter(({ name }) => (include === undefined ? !exclude.includes(name) : include.includes(name)))
-    .filter(({ name }) => payload !== "Key" || keyOf(table).includes(name))
+    .filter(({ name }) => payload !== "Key" || aboutOf(table).key.includes(name))
     .map((column) => {
       const as = mask.includes(column.name) ? "Mask" : hash.includes(column.name) ? "Hash" : "Value";
       return { column, as };

@@ -5,15 +5,11 @@
 import type { Operation } from "../api/capture.ts";
 import type { ContextSpec } from "../capture/context.ts";
 import { tableText } from "../capture/model.ts";
+import { SCHEMA_CHANGE, type SchemaSource, schemaId, tableParts } from "../schema-id.ts";
 import type { EventTypes, TypedTable } from "./events.ts";
 import { type Field, MASK, type NamedShape, type Shape } from "./shape.ts";
 
 export type JsonSchema = Readonly<Record<string, unknown>>;
-
-export interface SchemaSource {
-  readonly namespace: string;
-  readonly name: string;
-}
 
 const DRAFT = "https://json-schema.org/draft/2020-12/schema";
 const TEXT = { type: "string" };
@@ -23,20 +19,23 @@ const RELATION = objectOf({ schema: TEXT, table: TEXT });
 
 /** Schemas by name of their type. */
 export function jsonSchemas(types: EventTypes, source: SchemaSource): Map<string, JsonSchema> {
-  const id = idFrom(source);
   const schemas = new Map(
     types.tables.map((table) => [
       table.typeName,
-      { $schema: DRAFT, $id: id("table", table.schema, table.name), ...tableSchema(table, types) },
+      { $schema: DRAFT, $id: tableId(table, source), ...tableSchema(table, types) },
     ]),
   );
   if (types.partitionTruncates) {
     const context = objectOf({ ...contextFields(types.context), root: RELATION });
     const truncate = { title: "TRUNCATE of a partition", ...eventSchema("Truncate", RELATION, { context }) };
-    schemas.set("PartitionTruncate", { $schema: DRAFT, $id: id("partition-truncate"), ...truncate });
+    schemas.set("PartitionTruncate", {
+      $schema: DRAFT,
+      $id: schemaId(source, "partition-truncate"),
+      ...truncate,
+    });
   }
   const change = schemaChange(types.context);
-  schemas.set("SchemaChange", { $schema: DRAFT, $id: id("schema-change"), ...change });
+  schemas.set("SchemaChange", { $schema: DRAFT, $id: schemaId(source, SCHEMA_CHANGE), ...change });
   return schemas;
 }
 
@@ -45,20 +44,23 @@ export function jsonSchemaDocument(types: EventTypes, source: SchemaSource): Jso
   const schemas = jsonSchemas(types, source);
   return {
     $schema: DRAFT,
-    $id: idFrom(source)("events"),
+    $id: schemaId(source, "events"),
     title: "data of every event",
     anyOf: [...schemas.values()].map(({ $id }) => ({ $ref: $id })),
     $defs: Object.fromEntries(schemas),
   };
 }
 
-function idFrom({ namespace, name }: SchemaSource): (...parts: string[]) => string {
-  return (...parts) => `urn:pg-events:${[namespace, name, ...parts].map(encodeURIComponent).join(":")}`;
+function tableId({ schema, name, version }: TypedTable, source: SchemaSource): string {
+  return schemaId(source, ...tableParts(schema, name, version));
 }
 
 function tableSchema(table: TypedTable, { named, context }: EventTypes): JsonSchema {
   const writer = new ShapeWriter(named);
   const row = writer.object(table.fields);
+  const { unchanged } = table;
+  const changes =
+    unchanged === null ? {} : { changes: { ...row, required: unchanged.map(({ name }) => name) } };
   const key = table.key.length === 0 ? NULL : writer.tuple(table.key);
   const relation = objectOf({ schema: { const: table.schema }, table: { const: table.name } });
   const rowContext = { ...contextFields(context), ...(table.partitioned ? { partition: RELATION } : {}) };
@@ -69,9 +71,12 @@ function tableSchema(table: TypedTable, { named, context }: EventTypes): JsonSch
     oneOf: table.operations.map((operation) =>
       operation === "Truncate"
         ? eventSchema(operation, relation, { context: objectOf(contextFields(context)) })
-        : eventSchema(operation, relation, parts),
+        : eventSchema(operation, relation, {
+            ...parts,
+            ...(operation === "Update" && unchanged !== null ? { row: ref("changes") } : {}),
+          }),
     ),
-    $defs: { row, key, context: objectOf(rowContext), ...writer.definitions() },
+    $defs: { row, ...changes, key, context: objectOf(rowContext), ...writer.definitions() },
   };
 }
 
@@ -154,7 +159,9 @@ class ShapeWriter {
   }
 
   tuple(fields: readonly Field[]): JsonSchema {
-    const prefixItems = fields.map(({ shape }) => this.#shape(shape));
+    const prefixItems = fields.map(({ shape, nullable }) =>
+      nullable ? orNull(this.#shape(shape)) : this.#shape(shape),
+    );
     return { type: "array", prefixItems, items: false, minItems: fields.length };
   }
 

@@ -2,13 +2,13 @@
 
 /** Names that this text declares, or takes from the language. */
 export const TYPESCRIPT_NAMES: readonly string[] = [
-  ..."PgArray Float Relation Transaction Context InPartition Table TableName Tables PartitionTruncate".split(
+  ..."PgArray Float Relation Transaction Context InPartition Table TableName Tables PartitionTruncate UpdatedRow".split(
     " ",
   ),
   ..."InsertOf UpdateOf DeleteOf TruncateOf EventsOf RowEvent EventType CloudEvent TableEvent".split(" "),
   ..."ChangeEvent SchemaChange SchemaChangeEvent SchemaCommand SchemaDrop".split(" "),
   ..."ClassicOf ClassicRow ClassicName ClassicPayload".split(" "),
-  ..."Extract Uppercase Partial Array String Number Boolean Object Symbol BigInt Function".split(" "),
+  ..."Extract Uppercase Partial Pick Array String Number Boolean Object Symbol BigInt Function".split(" "),
 ];
 
 export const PRELUDE = `// Made by \`pg-events types\`; make it anew when tables change.
@@ -40,7 +40,9 @@ export interface Table {
   schema: string;
   table: string;
   row: object;
-  /** Primary key; null for a table without one. */
+  /** With \`payload: Changes\`: what an Update holds of the row, before and after. */
+  changed?: object;
+  /** What identifies a row, the primary key by default; null for a table without one. */
   key: readonly unknown[] | null;
   /** What is captured. */
   operation: "Insert" | "Update" | "Delete" | "Truncate";
@@ -57,14 +59,17 @@ export interface InsertOf<T extends Table> {
   context: T["context"];
 }
 
+/** What an Update holds of a row: all of it, or what it changed and the key. */
+export type UpdatedRow<T extends Table> = T extends { changed: infer Changed } ? Changed : T["row"];
+
 export interface UpdateOf<T extends Table> {
   operation: "Update";
   relation: { schema: T["schema"]; table: T["table"] };
   key: T["key"];
   /** Only when the update changed the key. */
   oldKey?: T["key"];
-  old: T["row"];
-  new: T["row"];
+  old: UpdatedRow<T>;
+  new: UpdatedRow<T>;
   transaction: Transaction;
   context: T["context"];
 }
@@ -122,6 +127,8 @@ export type CloudEvent<Data extends { operation: keyof EventType }> = Data exten
       /** Grows within a partitionkey; to be compared as text. */
       sequence: string;
       datacontenttype: "application/json";
+      /** Id of the JSON Schema of \`data\`. */
+      dataschema?: string;
       data: Data;
     }
   : never;
@@ -174,7 +181,7 @@ export type ClassicName<T extends Table> = T["context"] extends InPartition
 export type ClassicOf<T extends Table> = T extends Table
   ? ClassicName<T> & { session_user: string; query: string | null } & Extract<
         | { method: "INSERT"; new_data: T["row"] }
-        | { method: "UPDATE"; old_data: T["row"]; new_data: T["row"] }
+        | { method: "UPDATE"; old_data: UpdatedRow<T>; new_data: UpdatedRow<T> }
         | { method: "DELETE"; old_data: T["row"] }
         | { method: "TRUNCATE" },
         { method: Uppercase<T["operation"]> }

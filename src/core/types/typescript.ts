@@ -37,18 +37,24 @@ function tablesText(tables: readonly TypedTable[]): string {
   return `/** The captured tables. */\nexport interface Tables {\n${entries.join("")}}\n`;
 }
 
-function tableType({ schema, name, typeName, key, operations, partitioned }: TypedTable): string {
+function tableType({ schema, name, typeName, key, unchanged, operations, partitioned }: TypedTable): string {
   const columns = key.map((field) => `${typeName}[${stringLiteral(field.name)}]`);
   return [
     "{",
     `    schema: ${stringLiteral(schema)};`,
     `    table: ${stringLiteral(name)};`,
     `    row: ${typeName};`,
+    ...(unchanged === null ? [] : [`    changed: ${changesText(typeName, unchanged)};`]),
     `    key: ${columns.length === 0 ? "null" : `[${columns.join(", ")}]`};`,
     `    operation: ${operations.map(stringLiteral).join(" | ")};`,
     `    context: Context${partitioned ? " & InPartition" : ""};`,
     "  }",
   ].join("\n");
+}
+
+function changesText(typeName: string, unchanged: readonly Field[]): string {
+  const kept = unchanged.map(({ name }) => stringLiteral(name)).join(" | ");
+  return `Partial<${typeName}>${kept === "" ? "" : ` & Pick<${typeName}, ${kept}>`}`;
 }
 
 function rowText(table: TypedTable): string {

@@ -83,6 +83,8 @@ export async function startApiServer(layout: Layout, guard: Guard): Promise<Comp
     "--service-account-issuer=https://kubernetes.default.svc",
     `--token-auth-file=${join(directory, "tokens.csv")}`,
     "--authorization-mode=Node,RBAC",
+    // As on OpenShift: who blocks the deletion of an owner needs the right to its finalizers.
+    "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
     "--service-cluster-ip-range=10.0.0.0/24",
     "--allow-privileged=true",
   ]);

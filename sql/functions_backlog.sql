@@ -270,6 +270,8 @@ declare
   last_foreign bigint := (select coalesce(max(id), 0) from @schema@.outbox where xid >= pg_snapshot_xmax(here));
 begin
   lock table @schema@.callback in share row exclusive mode;
+  delete from @schema@.lease; -- their positions are at or after the callback's own
+  delete from @schema@.agreed_window;
   if last_id > (select last_value from @schema@.outbox_id) then
     last_foreign := 0; -- the sequence was not copied: ids do not tell who wrote a row
     perform setval('@schema@.outbox_id', last_id);

@@ -218,7 +218,7 @@ create or replace function @schema@.capture_insert@variant@() returns trigger
 as $$
 #variable_conflict use_variable
 begin
-  case pg_sequence_last_value(@segment_sequence@)
+  case coalesce(pg_sequence_last_value(@segment_sequence@), 0)
   @each_segment@ when @segment@ then
     insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, new, context)
     select 'I', tg_table_schema, tg_table_name, tg_argv[0], row_to_json(n.*), @context@
@@ -246,7 +246,7 @@ create or replace function @schema@.capture_update@variant@() returns trigger
 as $$
 #variable_conflict use_variable
 begin
-  case pg_sequence_last_value(@segment_sequence@)
+  case coalesce(pg_sequence_last_value(@segment_sequence@), 0)
   @each_segment@ when @segment@ then
     insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, old, new, context)
     select 'U', tg_table_schema, tg_table_name, tg_argv[0], old_row.image, new_row.image, @context@
@@ -279,7 +279,7 @@ create or replace function @schema@.capture_delete@variant@() returns trigger
 as $$
 #variable_conflict use_variable
 begin
-  case pg_sequence_last_value(@segment_sequence@)
+  case coalesce(pg_sequence_last_value(@segment_sequence@), 0)
   @each_segment@ when @segment@ then
     insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, old, context)
     select 'D', tg_table_schema, tg_table_name, tg_argv[0], row_to_json(o.*), @context@
@@ -341,7 +341,7 @@ begin
       new_image := @schema@.unguard_escapes(new_image::text);
     end if;
   end if;
-  case pg_sequence_last_value(@segment_sequence@)
+  case coalesce(pg_sequence_last_value(@segment_sequence@), 0)
   @each_segment@ when @segment@ then
     insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, old, new, context)
     values (left(tg_op, 1)::"char", tg_argv[1], tg_argv[2], tg_argv[0], old_image, new_image,

@@ -1,6 +1,9 @@
 -- How the outbox is read. Functions, because only they can carry the planner settings that each query
 -- needs through every kind of connection pooler: the outbox has no statistics (it is never analyzed),
 -- and a plan that reads a whole segment for a few new rows must not happen.
+--
+-- `lanes`: only events that concern one of these lanes, and of which lane they are; null for all events,
+-- without their lanes. An update of the key concerns two lanes, a Truncate and a change of a table all.
 
 -- event_key, of a row that functions on json can read.
 create or replace function @schema@.key_of(about text, image text) returns text
@@ -45,11 +48,13 @@ from @schema@.outbox;
 
 -- What became visible since the snapshot `seen`, lowest ids first, with the snapshot of this read in
 -- every row. One row of nulls beside the snapshot when there is nothing. A single statement, so that
--- rows and snapshot belong together. Row images over deferred_bytes are left out.
-create or replace function @schema@.read_fresh(seen pg_snapshot, row_limit integer, deferred_bytes integer)
+-- rows and snapshot belong together. Row images over deferred_bytes are left out. With `ahead`: only what
+-- that snapshot sees.
+create or replace function @schema@.read_fresh(
+    seen pg_snapshot, row_limit integer, deferred_bytes integer, ahead pg_snapshot default null, lanes bigint default null)
   returns table (
     snapshot text, id bigint, xid xid8, at json, operation "char", schema_name text, table_name text,
-    key text, old_key text, old text, new text, context text, bytes integer, about text)
+    key text, old_key text, old text, new text, context text, bytes integer, about text, lane integer, old_lane integer)
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
@@ -68,15 +73,23 @@ begin
       case fresh.operation when 'U' then nullif(@schema@.event_key(fresh.about, fresh.old), @schema@.event_key(fresh.about, fresh.new)) end,
       case when fresh.bytes <= deferred_bytes then fresh.old end,
       case when fresh.bytes <= deferred_bytes then fresh.new end,
-      @schema@.event_context(fresh.role, fresh.application, fresh.context), fresh.bytes, fresh.about
+      @schema@.event_context(fresh.role, fresh.application, fresh.context), fresh.bytes, fresh.about, fresh.lane, fresh.old_lane
     from (select pg_current_snapshot()::text as snapshot) as this
     left join (
       select *, coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0) as bytes
       from (
-        select * from @schema@.outbox where xid >= first_new
-        union all
-        select * from @schema@.outbox where xid = any (running)
+        select *,
+          case when lanes is not null then @schema@.lane_of(schema_name, table_name, @schema@.event_key(about, coalesce(new, old))) end as lane,
+          case when lanes is not null and operation = 'U'
+            then @schema@.lane_of(schema_name, table_name, @schema@.event_key(about, old)) end as old_lane
+        from (
+          select * from @schema@.outbox where xid >= first_new
+          union all
+          select * from @schema@.outbox where xid = any (running)
+        ) as every
+        where ahead is null or pg_visible_in_snapshot(xid, ahead)
       ) as every
+      where @schema@.concerns(lanes, lane, old_lane, operation)
       order by id
       limit row_limit
     ) as fresh on true
@@ -87,10 +100,10 @@ $$;
 -- The events of the window (seen, ahead] with ids above `after` up to `last`. The conditions on xid
 -- are written so that no index serves them: the one on ids has to.
 create or replace function @schema@.read_slice(
-    seen pg_snapshot, ahead pg_snapshot, after bigint, last bigint, deferred_bytes integer)
+    seen pg_snapshot, ahead pg_snapshot, after bigint, last bigint, deferred_bytes integer, lanes bigint default null)
   returns table (
     snapshot text, id bigint, xid xid8, at json, operation "char", schema_name text, table_name text,
-    key text, old_key text, old text, new text, context text, bytes integer, about text)
+    key text, old_key text, old text, new text, context text, bytes integer, about text, lane integer, old_lane integer)
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
@@ -106,14 +119,18 @@ begin
       case slice.operation when 'U' then nullif(@schema@.event_key(slice.about, slice.old), @schema@.event_key(slice.about, slice.new)) end,
       case when slice.bytes <= deferred_bytes then slice.old end,
       case when slice.bytes <= deferred_bytes then slice.new end,
-      @schema@.event_context(slice.role, slice.application, slice.context), slice.bytes, slice.about
+      @schema@.event_context(slice.role, slice.application, slice.context), slice.bytes, slice.about, slice.lane, slice.old_lane
     from (
-      select *, coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0) as bytes
+      select *, coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0) as bytes,
+          case when lanes is not null then @schema@.lane_of(schema_name, table_name, @schema@.event_key(about, coalesce(new, old))) end as lane,
+          case when lanes is not null and operation = 'U'
+            then @schema@.lane_of(schema_name, table_name, @schema@.event_key(about, old)) end as old_lane
       from @schema@.outbox
       where id > after and id <= last
         and pg_visible_in_snapshot(xid, ahead)
         and not pg_visible_in_snapshot(xid, seen)
     ) as slice
+    where @schema@.concerns(lanes, slice.lane, slice.old_lane, slice.operation)
     order by slice.id;
 end
 $$;

@@ -57,12 +57,12 @@ begin
   for wanted in
     select shape.trigger_name, table_id::regclass as on_table, condition, always, @trigger_head@ as head,
       format('EXECUTE FUNCTION %I.%s(', @schema_name@,
-        case when shape.verb = 'truncate' then 'capture_truncate' when shape.by_row then 'capture_row'
+        case when shape.verb = 'truncate' then 'capture_truncate' when shape.of_level in ('Row', 'EachRow') then 'capture_row'
           else 'capture_' || shape.verb || case when @settings_matter@ then '_fixed' else '' end end) || coalesce((
         select string_agg('''' || replace(argument, '''', '''''') || '''', ', ' order by position)
         from unnest(case
           when shape.verb = 'truncate' then case level when 'Partition' then array[root_schema, root_name] else array[]::text[] end
-          when shape.by_row then array[about, root_schema, root_name, rule]
+          when shape.of_level in ('Row', 'EachRow') then array[about, root_schema, root_name, rule]
             || case when condition is null then array[]::text[] else array[left(md5(convert_to(condition, 'UTF8')), 12)] end
           else array[about] end) with ordinality as passed (argument, position)), '') || ')' as call
     from pg_class
@@ -74,7 +74,7 @@ begin
     cross join lateral (@captured_as@) as captured_as
     cross join lateral (
       select entry, entry ->> 'rule' as rule, coalesce((entry -> 'replicated')::boolean, false) as always,
-        case when (entry -> 'byRow')::boolean and @level@ = 'Statement' then 'Row' else @level@ end as level
+        case when (entry -> 'byRow')::boolean and @level@ = 'Statement' then 'EachRow' else @level@ end as level
       from @schema@.installation
       cross join jsonb_array_elements(capture_tables) as entry
       where coalesce(entry ->> 'schema', root_schema) = root_schema
@@ -94,7 +94,7 @@ begin
     ) as described
     join @trigger_shapes@
       on entry -> 'operations' ? initcap(shape.verb)
-        and case level when 'Partition' then shape.verb = 'truncate' when 'Row' then shape.by_row or shape.verb = 'truncate' else not shape.by_row end
+        and (shape.verb = 'truncate' or shape.of_level = level)
     cross join lateral (select entry -> 'when' ->> initcap(shape.verb) as condition) as conditional
     where pg_class.oid = table_id and relkind in ('r', 'p') and relpersistence <> 't'
       and @user_schema@
@@ -114,7 +114,9 @@ begin
         perform @schema@.check_condition(wanted.on_table, wanted.trigger_name);
       end if;
       if wanted.always then
+        perform set_config('pgevents.build', 'on', true);
         execute format('alter table %s enable always trigger %I', wanted.on_table, wanted.trigger_name);
+        perform set_config('pgevents.build', 'off', true);
       end if;
     end if;
   end loop;
@@ -130,6 +132,10 @@ as $$
 declare
   command record;
 begin
+  -- What a build does to its own triggers is no change of a table, and is done by the spec that is to be.
+  if current_setting('pgevents.build', true) = 'on' then
+    return;
+  end if;
   for command in
     select ended.*, table_name.relname
     from pg_event_trigger_ddl_commands() with ordinality as ended

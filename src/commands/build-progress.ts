@@ -1,7 +1,7 @@
 /** How far a build is, on stderr: a line that changes on a terminal, otherwise a line every few seconds. */
 import type { Progress } from "../postgres/apply.ts";
 
-/** Milliseconds that a build may take before its progress is told. */
+/** Milliseconds from the first table on before progress is told. */
 const QUIET_MS = 1000;
 /** Milliseconds between two lines where each stays. */
 const LINE_MS = 5000;
@@ -19,11 +19,12 @@ export function progressLine(
   nowMs: () => number = () => performance.now(),
 ): ProgressLine {
   const terminal = stream.isTTY === true;
-  let nextMs = nowMs() + QUIET_MS;
+  let nextMs: number | null = null;
   let shown = false;
   return {
     update({ done, total }) {
-      if (nowMs() < nextMs) return;
+      nextMs ??= nowMs() + QUIET_MS;
+      if (nowMs() < nextMs || done === total) return; // the end is told by who built
       nextMs = nowMs() + (terminal ? TERMINAL_MS : LINE_MS);
       const text = `${done.toLocaleString("en-US")} of ${total.toLocaleString("en-US")} tables`;
       stream.write(terminal ? `\r\u001b[K${text}` : `${text}\n`);

@@ -7,7 +7,7 @@ const COUNT_LIMIT = 10_000;
 
 export interface CallbackDelivery {
   readonly name: string;
-  /** A worker holds the callback's lease now. */
+  /** Workers hold all of the callback's lanes now. */
   readonly held: boolean;
   readonly state: string;
   /** Short text of the last failed attempt; never a response body. */
@@ -19,6 +19,8 @@ export interface CallbackDelivery {
   /** Age of the oldest pending event in seconds, by the database's clock; 0 without one. */
   readonly oldestAgeSeconds: number;
   readonly deadLetters: number;
+  /** Events of keys whose attempts fail for long, and what came after them; not among `pending`. */
+  readonly parked: number;
   /** Events that `backlog.onLimit` took before the callback had them. */
   readonly lostEvents: number;
 }
@@ -42,6 +44,7 @@ export async function readDeliveryStatus(
     pending: row.counted < COUNT_LIMIT ? row.counted : Math.max(COUNT_LIMIT, Number(row.id_distance)),
     oldestAgeSeconds: Math.max(0, Number(row.oldest_age)),
     deadLetters: Number(row.dead_letters),
+    parked: Number(row.parked),
     lostEvents: Number(row.lost_events),
   }));
 }
@@ -73,22 +76,34 @@ interface DeliveryRow {
   id_distance: string;
   oldest_age: string;
   dead_letters: string;
+  parked: string;
   lost_events: string;
 }
 
+/** Where lanes are shared out: held when every part is, and Failing when one is. */
 const statusQuery = (schema: string) => `
   select
     callback.name,
-    coalesce(callback.expires_at > clock_timestamp() and callback.holder is not null, false) as held,
-    callback.state,
-    callback.last_error,
-    ${rfc3339("callback.state_since")} as state_since,
+    coalesce(shared.held, callback.expires_at > clock_timestamp() and callback.holder is not null, false) as held,
+    coalesce(shared.state, callback.state) as state,
+    case when shared.state is null then callback.last_error else shared.last_error end as last_error,
+    ${rfc3339("coalesce(shared.state_since, callback.state_since)")} as state_since,
     pending.counted::integer as counted,
     greatest((select last_value from ${schema}.outbox_id) - coalesce(callback.ahead_id, pending.first_id, 0), 0)::text as id_distance,
     coalesce(extract(epoch from clock_timestamp() - pending.oldest), 0)::text as oldest_age,
     (select count(*) from ${schema}.dead_letter where dead_letter.callback = callback.name)::text as dead_letters,
+    (select count(*) from ${schema}.parked where parked.callback = callback.name)::text as parked,
     callback.lost_events::text
   from ${schema}.callback
   cross join lateral ${schema}.pending_events(callback.name, $2::integer) as pending
+  cross join lateral (
+    select
+      bool_and(coalesce(expires_at > clock_timestamp() and holder is not null, false)) as held,
+      case when bool_or(state = 'Failing') then 'Failing' when bool_or(state = 'Waiting') then 'Waiting' else max(state) end as state,
+      max(last_error) filter (where state = 'Failing') as last_error,
+      max(state_since) as state_since
+    from ${schema}.lease
+    where lease.callback = callback.name
+  ) as shared
   where callback.name = any ($1::text[])
   order by callback.name`;

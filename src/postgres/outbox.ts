@@ -9,7 +9,8 @@
  */
 import type { Pool } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
-import type { ReadEvent } from "../core/delivery/relay-state.ts";
+import type { Crossing, ReadEvent } from "../core/delivery/entry.ts";
+import { hasLane } from "../core/delivery/lanes.ts";
 import type { ChangeEvent, EventOperation } from "../core/event.ts";
 
 export const ROWS_PER_READ = 1000;
@@ -36,44 +37,60 @@ export interface SliceRead {
 
 export class OutboxReader {
   readonly #pool: Pool;
-  readonly #freshQuery: string;
-  readonly #sliceQuery: string;
-  readonly #imagesQuery: string;
-  readonly #names: CaptureNames;
+  readonly #schema: string;
   readonly #tableNames = new Map<string, string>();
   readonly #versions = new Map<string, string>();
 
   constructor(pool: Pool, names: CaptureNames) {
     this.#pool = pool;
-    this.#names = names;
-    this.#freshQuery = `
-      select snapshot, case when id is null then null else ${PACKED} end
-      from ${names.schema}.read_fresh($1::pg_snapshot, $2::integer, $3::integer)`;
-    this.#sliceQuery = `
-      select ${PACKED}
-      from ${names.schema}.read_slice($1::pg_snapshot, $2::pg_snapshot, $3::bigint, $4::bigint, $5::integer)`;
-    this.#imagesQuery = `
-      select old, new from ${names.schema}.outbox where xid = $1::xid8 and id = $2::bigint`;
+    this.#schema = names.schema;
   }
 
-  /** What became visible since `seen`; at most ROWS_PER_READ events, lowest ids first. */
-  async readFresh(seen: string): Promise<FreshRead> {
+  /**
+   * What became visible since `seen`; at most ROWS_PER_READ events, lowest ids first.
+   * @param ahead only what that snapshot sees; null: everything up to now
+   * @param lanes only events that concern these; null: all
+   */
+  async readFresh(
+    seen: string,
+    ahead: string | null = null,
+    lanes: number | null = null,
+  ): Promise<FreshRead> {
     const { rows } = await this.#pool.query<[string, string | null]>({
       name: "pgevents_fresh",
-      text: this.#freshQuery,
-      values: [seen, ROWS_PER_READ, DEFERRED_BYTES],
+      text: `
+        select snapshot, case when id is null then null else ${PACKED} end
+        from ${this.#schema}.read_fresh($1::pg_snapshot, $2::integer, $3::integer, $4::pg_snapshot, $5::bigint)`,
+      values: [seen, ROWS_PER_READ, DEFERRED_BYTES, ahead, lanes],
       rowMode: "array",
     });
-    const snapshot = rows[0]?.[0] as string;
-    const events = rows.flatMap(([, packed]) => (packed === null ? [] : this.#readEvent(packed)));
+    const snapshot = ahead ?? (rows[0]?.[0] as string);
+    const events = rows.flatMap(([, packed]) => (packed === null ? [] : this.#readEvent(packed, lanes)));
     return { snapshot, rows: events, complete: events.length < ROWS_PER_READ };
+  }
+
+  /** The end of the window that begins at `seen`, for all holders of a callback's lanes; null: nothing is new. */
+  async agreeWindow(callback: string, seen: string): Promise<string | null> {
+    const { rows } = await this.#pool.query<[string | null]>({
+      name: "pgevents_agree",
+      text: `select ${this.#schema}.agree_window($1, $2::pg_snapshot)`,
+      values: [callback, seen],
+      rowMode: "array",
+    });
+    return rows[0]?.[0] ?? null;
   }
 
   /**
    * The next events of the window (seen, ahead] with ids above `after`.
    * @param last no id of the window is above it
    */
-  async readSlice(seen: string, ahead: string, after: string, last: string): Promise<SliceRead> {
+  async readSlice(
+    seen: string,
+    ahead: string,
+    after: string,
+    last: string,
+    lanes: number | null = null,
+  ): Promise<SliceRead> {
     const end = BigInt(last);
     let from = BigInt(after);
     for (
@@ -84,12 +101,14 @@ export class OutboxReader {
       const upTo = from + width < end ? from + width : end;
       const { rows } = await this.#pool.query<[string]>({
         name: "pgevents_slice",
-        text: this.#sliceQuery,
-        values: [seen, ahead, String(from), String(upTo), DEFERRED_BYTES],
+        text: `
+          select ${PACKED}
+          from ${this.#schema}.read_slice($1::pg_snapshot, $2::pg_snapshot, $3::bigint, $4::bigint, $5::integer, $6::bigint)`,
+        values: [seen, ahead, String(from), String(upTo), DEFERRED_BYTES, lanes],
         rowMode: "array",
       });
       if (rows.length > 0) {
-        const events = rows.map(([packed]) => this.#readEvent(packed));
+        const events = rows.map(([packed]) => this.#readEvent(packed, lanes));
         return { rows: events, upTo: String(upTo), complete: upTo >= end };
       }
       from = upTo;
@@ -100,12 +119,29 @@ export class OutboxReader {
   /** The row images that a read left out because of their size; undefined: the row was dropped since. */
   async readImages(event: ChangeEvent): Promise<ChangeEvent | undefined> {
     const { rows } = await this.#pool.query<[string | null, string | null]>({
-      text: this.#imagesQuery,
+      text: `select old, new from ${this.#schema}.outbox where xid = $1::xid8 and id = $2::bigint`,
       values: [event.transactionId, event.id],
       rowMode: "array",
     });
     const images = rows[0];
     return images === undefined ? undefined : { ...event, old: images[0], new: images[1] };
+  }
+
+  /** A parked event, whole; undefined when it is not parked any more. */
+  async readParked(callback: string, id: string): Promise<ChangeEvent | undefined> {
+    const { rows } = await this.#pool.query<[string]>({
+      text: `
+        select ${PACKED}
+        from (
+          select id, xid, to_json(at at time zone 'UTC') as at, operation, 0 as bytes, key, old_key, old, new, context,
+            schema_name, table_name, json_build_object('version', schema_version)::text as about,
+            null::integer as lane, null::integer as old_lane
+          from ${this.#schema}.parked where callback = $1 and id = $2::bigint
+        ) as one`,
+      values: [callback, id],
+      rowMode: "array",
+    });
+    return rows[0] === undefined ? undefined : this.#readEvent(rows[0][0], null).event;
   }
 
   /**
@@ -114,16 +150,31 @@ export class OutboxReader {
    */
   async prepareSlices(): Promise<string> {
     const { rows } = await this.#pool.query<[string]>({
-      text: `select last_value::text from ${this.#names.schema}.outbox_id`,
+      text: `select last_value::text from ${this.#schema}.outbox_id`,
       rowMode: "array",
     });
-    await this.#pool.query(`select ${this.#names.schema}.prepare_slices()`);
+    await this.#pool.query(`select ${this.#schema}.prepare_slices()`);
     return rows[0]?.[0] as string;
   }
 
-  #readEvent(packed: string): ReadEvent {
-    const [id, transactionId, at, operation, size, key, oldKey, old, image, context, schema, table, about] =
-      packed.split(SEPARATOR) as Fields;
+  #readEvent(packed: string, lanes: number | null): ReadEvent {
+    const [
+      id,
+      transactionId,
+      at,
+      operation,
+      size,
+      key,
+      oldKey,
+      old,
+      image,
+      context,
+      schema,
+      table,
+      about,
+      lane,
+      oldLane,
+    ] = packed.split(SEPARATOR) as Fields;
     const bytes = Number(size);
     const event: ChangeEvent = {
       id,
@@ -139,7 +190,8 @@ export class OutboxReader {
       context,
       schemaVersion: about === "" ? null : this.#versionOf(about),
     };
-    return { event, bytes, deferred: bytes > DEFERRED_BYTES };
+    const read: ReadEvent = { event, bytes, deferred: bytes > DEFERRED_BYTES };
+    return lanes === null ? read : { ...read, ...crossingOf(operation, Number(lane), oldLane ?? "", lanes) };
   }
 
   /** The version of a table's columns (`aboutTable`). */
@@ -170,7 +222,8 @@ export class OutboxReader {
  */
 const SEPARATOR = "\u001f";
 const PACKED = `concat_ws(U&'\\001F', id, xid, at, operation, bytes, coalesce(key, ''), coalesce(old_key, ''),
-  coalesce(old, ''), coalesce(new, ''), context, to_json(schema_name), to_json(table_name), coalesce(about, ''))`;
+  coalesce(old, ''), coalesce(new, ''), context, to_json(schema_name), to_json(table_name), coalesce(about, ''),
+  lane, old_lane)`;
 
 type Fields = [
   id: string,
@@ -186,7 +239,23 @@ type Fields = [
   schema: string,
   table: string,
   about: string,
+  lane?: string,
+  oldLane?: string,
 ];
+
+/** Which lanes an event concerns, and whether some of them are others'. */
+function crossingOf(
+  operation: string,
+  lane: number,
+  oldLaneText: string,
+  lanes: number,
+): { lane: number; oldLane: number | null; crossing?: Crossing } {
+  const ours = hasLane(lanes, lane);
+  const oldLane = oldLaneText === "" ? null : Number(oldLaneText);
+  const alone =
+    operation !== "T" && operation !== "S" && (oldLane === null || hasLane(lanes, oldLane) === ours);
+  return alone ? { lane, oldLane } : { lane, oldLane, crossing: ours ? "ours" : "theirs" };
+}
 
 const OPERATION: Record<string, EventOperation> = {
   I: "Insert",

@@ -7,14 +7,15 @@
  *   Awake ─ lock granted ─► Armed ─ notification ─► Awake (lock released)
  *     └─ lock refused: a writer is at work ─► poll
  *
- * Where another replica sleeps (it holds the lock), its writers' NOTIFY reaches this one as well.
+ * Where another replica sleeps (it holds the lock), its writers' NOTIFY reaches this one as well; it looks
+ * again soon all the same, because that replica may let go of the lock unnoticed.
  * Behind a transaction pooler LISTEN does not last, and where transactions may be prepared writers send no
  * NOTIFY (notify_worker in sql/functions_capture.sql); then nothing is ever armed and readers poll.
  * A wake-up is a hint: readers poll every few seconds all the same.
  */
 import type { Client } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
-import type { HolderSession } from "./callback-lease.ts";
+import { type HolderSession, LANES_CHANGED } from "./callback-lease.ts";
 
 export class WakeUp {
   readonly #names: CaptureNames;
@@ -31,6 +32,7 @@ export class WakeUp {
   #closed = false;
   #session: HolderSession | null = null;
   readonly #waiters = new Set<() => void>();
+  #onLanesChanged: () => void = () => undefined;
 
   /** @param onError told once for each lost connection; a new one is made on the next `arm` */
   constructor(connect: () => Promise<Client>, names: CaptureNames, onError: (error: unknown) => void) {
@@ -67,6 +69,14 @@ export class WakeUp {
   }
 
   /**
+   * Armed by the lock of another worker. When that one wakes and lets go of it just then, writers notify
+   * nobody: wait briefly only.
+   */
+  get relies(): boolean {
+    return this.#armed > 0 && !this.#holdsLock;
+  }
+
+  /**
    * Tries to reach Armed. After true the caller must read once more before it waits.
    * Never rejects: without a connection it is false, and the caller polls.
    */
@@ -76,6 +86,11 @@ export class WakeUp {
       this.#arming = null;
     });
     return this.#arming;
+  }
+
+  /** Calls this when another worker says that lanes are to be had, or wanted. */
+  onLanesChanged(listener: () => void): void {
+    this.#onLanesChanged = listener;
   }
 
   /** Waits for a wake-up, or `timeoutMs`, or the signal; never rejects. */
@@ -120,7 +135,9 @@ export class WakeUp {
     };
     client.on("error", lost);
     client.on("end", () => lost(new Error("the wake-up connection ended")));
-    client.on("notification", () => this.#wake());
+    client.on("notification", ({ payload }) =>
+      payload === LANES_CHANGED ? this.#onLanesChanged() : this.#wake(),
+    );
     await client.query(`listen ${this.#names.channel}`);
     const { rows } = await client.query<{
       listens: boolean;

@@ -1,13 +1,19 @@
 /**
- * Keeps this worker's leases: takes callbacks that nobody holds, renews what it holds, and starts and
- * stops the relays accordingly. One round every ROUND_MS; a lease lasts LEASE_SECONDS.
+ * Keeps this worker's leases: takes its share of the lanes of each callback, renews what it holds, gives
+ * lanes away to workers that have less, and starts and stops the relays accordingly. One round every
+ * ROUND_MS, or when another worker says that lanes changed; a lease lasts LEASE_SECONDS.
+ *
+ * A callback has one relay here, whatever it holds of its lanes. When that changes the relay drains, which
+ * leaves a position without gaps, and another one begins there.
  *
  * Trust: a lease surely holds for LEASE_SECONDS after the moment a renewal was *sent*; the relay stops
  * sending TRUST_MARGIN_MS before that, measured on this machine's monotonic clock, so that a process
  * that was frozen or cut off does not send beside its successor.
  */
+import type { CallbackSpec } from "../core/api/callback.ts";
+import { lanesToShare, planLanes } from "../core/delivery/lanes.ts";
 import { describeError } from "../core/errors.ts";
-import type { AcquiredLease, CallbackLeases, Holder, HolderSession } from "../postgres/callback-lease.ts";
+import type { CallbackLeases, Holder, HolderSession, LaneView, Lease } from "../postgres/callback-lease.ts";
 import type { Logger } from "../runtime/log.ts";
 import { pause } from "./pause.ts";
 import type { Relay } from "./relay.ts";
@@ -15,23 +21,37 @@ import type { Relay } from "./relay.ts";
 const LEASE_SECONDS = 10;
 const TRUST_MARGIN_MS = 2000;
 const ROUND_MS = 2500;
+/** Milliseconds beyond the time limit of an attempt that a relay has to drain when its lanes change. */
+const CHANGE_MARGIN_MS = 5000;
 
 export interface LeaseKeeperOptions {
   readonly leases: CallbackLeases;
   /** Callbacks to relay; suspended ones are not among them. */
-  readonly callbacks: readonly string[];
+  readonly callbacks: readonly CallbackSpec[];
   readonly holderId: string;
   readonly session: () => HolderSession | null;
-  readonly startRelay: (lease: AcquiredLease, trustedUntilMs: number) => Relay;
+  readonly startRelay: (leases: readonly Lease[], trustedUntilMs: number) => Promise<Relay>;
   /** Told after every round: whether the database answered. */
   readonly onRound: (error: unknown | null) => void;
   readonly log: Logger;
 }
 
+interface Holding {
+  leases: readonly Lease[];
+  relay: Relay | null;
+  /** Its relay is being replaced. */
+  changing: Promise<void> | null;
+  /** What was last noted in the database. */
+  state: string;
+}
+
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
-  readonly #relays = new Map<string, Relay>();
-  #states = new Map<string, string>();
+  readonly #holdings = new Map<string, Holding>();
+  /** Callbacks whose relay could not be started: the others need not count on this worker. */
+  readonly #unable = new Set<string>();
+  #nudged = new AbortController();
+  #draining = false;
 
   constructor(options: LeaseKeeperOptions) {
     this.#options = options;
@@ -39,12 +59,18 @@ export class LeaseKeeper {
 
   /** The relays this worker runs now. */
   get relays(): readonly Relay[] {
-    return [...this.#relays.values()];
+    return [...this.#holdings.values()].flatMap(({ relay }) => relay ?? []);
+  }
+
+  /** Lanes are to be had, or wanted: looks at once. */
+  nudge(): void {
+    this.#nudged.abort();
   }
 
   /** Runs rounds until the signal; the relays go on until `drain`. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      this.#nudged = new AbortController();
       try {
         await this.#round();
         this.#options.onRound(null);
@@ -52,96 +78,166 @@ export class LeaseKeeper {
         this.#options.onRound(error);
       }
       await this.#dropDistrusted();
-      await pause(ROUND_MS * (0.9 + Math.random() * 0.2), signal);
+      await pause(ROUND_MS * (0.9 + Math.random() * 0.2), AbortSignal.any([signal, this.#nudged.signal]));
     }
   }
 
   /** Lets every relay finish what is under way, and gives the leases back. */
   async drain(timeoutMs: number): Promise<void> {
+    const { leases, holderId, log } = this.#options;
+    this.#draining = true;
+    const warn = (error: unknown) =>
+      log.warn({ sqlstate: (error as { code?: string }).code }, "lease not given back; it ends by itself");
     const renewal = setInterval(() => void this.#renew().catch(() => undefined), ROUND_MS);
-    await Promise.all(this.relays.map((relay) => this.#handOver(relay, timeoutMs)));
+    await leases.withdraw(holderId).catch(warn);
+    await Promise.all(
+      [...this.#holdings].map(async ([callback, holding]) => {
+        await holding.changing;
+        await holding.relay?.drain(timeoutMs);
+        this.#holdings.delete(callback); // before the leases go: a renewal under way must not take them for lost
+        for (const lease of holding.leases) await leases.release(lease).catch(warn);
+      }),
+    );
     clearInterval(renewal);
-  }
-
-  async #handOver(relay: Relay, timeoutMs: number): Promise<void> {
-    await relay.drain(timeoutMs);
-    this.#relays.delete(relay.callback); // before the lease goes: a renewal under way must not take it for lost
-    await this.#options.leases.release(relay.callback, relay.term).catch((error: unknown) => {
-      const sqlstate = (error as { code?: string }).code;
-      this.#options.log.warn(
-        { callback: relay.callback, sqlstate },
-        "lease not given back; it ends by itself",
-      );
-    });
+    await leases.tellOthers().catch(warn);
   }
 
   async #round(): Promise<void> {
-    for (const relay of this.relays.filter((one) => one.lost)) await this.#drop(relay);
+    const { callbacks, leases } = this.#options;
+    for (const [callback, holding] of this.#holdings)
+      if (holding.relay?.lost) await this.#drop(callback, holding);
     await this.#renew();
-    await this.#acquire();
-    await this.#noteStates();
+    const names = callbacks.map(({ name }) => name);
+    if (names.length === 0) return;
+    const able = names.filter((name) => !this.#unable.has(name));
+    if (await leases.announce(able, this.#holder())) await leases.tellOthers();
+    const views = await leases.look(names);
+    for (const spec of callbacks) {
+      const view = views.get(spec.name);
+      if (view !== undefined && !this.#holdings.get(spec.name)?.changing) await this.#balance(spec, view);
+    }
+    for (const [callback, holding] of this.#holdings) {
+      await this.#noteState(holding);
+      if (holding.leases.some(({ part }) => part !== 0)) await leases.followLanes(callback);
+    }
+  }
+
+  /** Takes lanes or gives some away, as all workers together want it. */
+  async #balance(spec: CallbackSpec, view: LaneView): Promise<void> {
+    const { leases, holderId } = this.#options;
+    const holding = this.#holdings.get(spec.name);
+    const mine = new Set(holding?.leases.map(({ part }) => part));
+    // What this worker does not know of is free: it held that before it lost sight of it.
+    const parts = view.parts.map((one) =>
+      one.holder === holderId && !mine.has(one.part) ? { ...one, holder: null } : one,
+    );
+    const { take, give } = planLanes(spec.name, parts, view.workers, holderId, lanesToShare(spec.ordering));
+    let taken = false;
+    for (const { part, lanes } of take)
+      taken = (await leases.take(spec.name, part, lanes, this.#holder())) || taken;
+    if (taken) return this.#change(spec, async () => undefined);
+    if (holding === undefined) return;
+    if (give.length > 0) {
+      return this.#change(spec, async () => {
+        for (const { part, lanes } of give) {
+          const lease = holding.leases.find((one) => one.part === part);
+          if (lease !== undefined) await leases.give(lease, lanes);
+        }
+        await leases.tellOthers();
+      });
+    }
+    if (holding.relay?.converged) this.#change(spec, () => leases.merge(holding.leases));
+  }
+
+  /** Replaces the relay of a callback; `between` runs when the old one has drained. */
+  #change(spec: CallbackSpec, between: () => Promise<void>): void {
+    const holding = this.#holdings.get(spec.name) ?? { leases: [], relay: null, changing: null, state: "" };
+    this.#holdings.set(spec.name, holding);
+    const change = async () => {
+      holding.leases = await this.#options.leases.held(spec.name, this.#options.holderId); // renewed from now on
+      await holding.relay?.drain(spec.delivery.timeoutSeconds * 1000 + CHANGE_MARGIN_MS);
+      holding.relay = null;
+      await between();
+      if (this.#draining || this.#holdings.get(spec.name) !== holding) return;
+      await this.#start(spec.name, holding);
+    };
+    holding.changing = change()
+      .catch(async (error: unknown) => {
+        this.#options.onRound(error);
+        await this.#drop(spec.name, holding);
+      })
+      .finally(() => {
+        holding.changing = null;
+      });
+  }
+
+  async #start(callback: string, holding: Holding): Promise<void> {
+    const { leases, log, startRelay, holderId } = this.#options;
+    const sentMs = performance.now();
+    const held = await leases.held(callback, holderId);
+    holding.leases = await leases.renew(held, this.#holder());
+    if (holding.leases.length < held.length || held.length === 0) return this.#drop(callback, holding);
+    try {
+      holding.relay = await startRelay(holding.leases, trustedUntil(sentMs));
+      this.#unable.delete(callback);
+      const { lanes } = holding.relay.state;
+      log.info({ callback, term: holding.leases[0]?.term, lanes }, "relaying callback");
+      holding.state = "";
+      await this.#noteState(holding);
+    } catch (error) {
+      this.#unable.add(callback);
+      log.error({ callback, error: describeError(error) }, "callback cannot be relayed, trying again");
+      for (const lease of holding.leases) {
+        await leases.setState(lease, "Failing", describeError(error));
+        await leases.release(lease);
+      }
+      this.#holdings.delete(callback);
+    }
   }
 
   async #renew(): Promise<void> {
-    const held = this.relays;
-    if (held.length === 0) return;
+    const held = [...this.#holdings];
     const sentMs = performance.now();
-    const kept = new Set(await this.#options.leases.renew(held, this.#holder()));
-    for (const relay of held) {
-      if (kept.has(relay.callback)) relay.extendTrust(trustedUntil(sentMs));
-      else if (this.#relays.get(relay.callback) === relay) await this.#drop(relay);
-    }
-  }
-
-  async #acquire(): Promise<void> {
-    const wanted = this.#options.callbacks.filter((callback) => !this.#relays.has(callback));
-    if (wanted.length === 0) return;
-    const sentMs = performance.now();
-    for (const lease of await this.#options.leases.acquire(wanted, this.#holder())) {
-      await this.#start(lease, trustedUntil(sentMs));
-    }
-  }
-
-  async #start(lease: AcquiredLease, trustedUntilMs: number): Promise<void> {
-    const { leases, log, startRelay } = this.#options;
-    try {
-      this.#relays.set(lease.callback, startRelay(lease, trustedUntilMs));
-      log.info({ callback: lease.callback, term: lease.term }, "relaying callback");
-    } catch (error) {
-      log.error(
-        { callback: lease.callback, error: describeError(error) },
-        "callback cannot be relayed, trying again",
-      );
-      await leases.setState(lease.callback, lease.term, "Failing", describeError(error));
-      await leases.release(lease.callback, lease.term);
+    const kept = new Set(
+      await this.#options.leases.renew(
+        held.flatMap(([, { leases }]) => leases),
+        this.#holder(),
+      ),
+    );
+    for (const [callback, holding] of held) {
+      if (this.#holdings.get(callback) !== holding) continue;
+      if (holding.changing === null && holding.leases.some((lease) => !kept.has(lease)))
+        await this.#drop(callback, holding);
+      else if (holding.leases.every((lease) => kept.has(lease)))
+        holding.relay?.extendTrust(trustedUntil(sentMs));
     }
   }
 
   /** A relay whose lease may have ended unnoticed sends nothing any more; its attempts are cut off. */
   async #dropDistrusted(): Promise<void> {
     const nowMs = performance.now();
-    for (const relay of this.relays) {
-      if (nowMs > relay.trustedUntilMs) await this.#drop(relay);
+    for (const [callback, holding] of this.#holdings) {
+      if (holding.relay !== null && nowMs > holding.relay.trustedUntilMs) await this.#drop(callback, holding);
     }
   }
 
-  async #drop(relay: Relay): Promise<void> {
-    this.#options.log.warn({ callback: relay.callback }, "relay stopped: its lease is lost or may be");
-    this.#relays.delete(relay.callback);
-    this.#states.delete(relay.callback);
-    await relay.stop();
+  /** Stops the relay of a callback at once. What is still held of its leases is found free in the next round. */
+  async #drop(callback: string, holding: Holding): Promise<void> {
+    if (this.#holdings.get(callback) !== holding) return;
+    this.#options.log.warn({ callback }, "relay stopped: its lease is lost or may be");
+    this.#holdings.delete(callback);
+    await holding.relay?.stop();
   }
 
   /** Writes the state of a callback when it changed, for status. */
-  async #noteStates(): Promise<void> {
-    for (const relay of this.relays) {
-      const { failing, lastError } = relay.state;
-      const state = failing ? "Failing" : "Delivering";
-      const text = `${state} ${lastError ?? ""}`;
-      if (this.#states.get(relay.callback) === text) continue;
-      await this.#options.leases.setState(relay.callback, relay.term, state, lastError);
-      this.#states.set(relay.callback, text);
-    }
+  async #noteState(holding: Holding): Promise<void> {
+    if (holding.relay === null) return;
+    const { failing, lastError } = holding.relay.state;
+    const state = failing ? "Failing" : "Delivering";
+    const text = `${state} ${lastError ?? ""}`;
+    if (holding.state === text) return;
+    for (const lease of holding.leases) await this.#options.leases.setState(lease, state, lastError);
+    holding.state = text;
   }
 
   #holder(): Holder {

@@ -32,6 +32,9 @@ export class WorkerMetrics {
   readonly oldestAge: Gauge;
   readonly inFlight: Gauge;
   readonly held: Gauge;
+  readonly heldLanes: Gauge;
+  readonly parked: Gauge;
+  readonly #callbacks = new Map<string, CallbackMetrics>();
   readonly outboxBytes: Gauge;
   readonly limitReached: Gauge;
   readonly capturePaused: Gauge;
@@ -105,7 +108,7 @@ export class WorkerMetrics {
     });
     this.pending = new Gauge({
       name: "pgevents_pending_events",
-      help: "Events not acknowledged; an estimate above 10000.",
+      help: "Events neither acknowledged nor parked, an estimate above 10000; set by one worker.",
       labelNames,
       registers,
     });
@@ -123,7 +126,19 @@ export class WorkerMetrics {
     });
     this.held = new Gauge({
       name: "pgevents_callback_held",
-      help: "1 while this worker holds the callback's lease.",
+      help: "1 while this worker relays the callback, or some of its lanes.",
+      labelNames,
+      registers,
+    });
+    this.heldLanes = new Gauge({
+      name: "pgevents_held_lanes",
+      help: "Lanes of the callback that this worker holds; 32 in all.",
+      labelNames,
+      registers,
+    });
+    this.parked = new Gauge({
+      name: "pgevents_parked_events",
+      help: "Events of keys whose attempts fail for long, and what came after them; set by one worker.",
       labelNames,
       registers,
     });
@@ -157,6 +172,15 @@ export class WorkerMetrics {
   }
 
   forCallback(callback: string): CallbackMetrics {
+    let metrics = this.#callbacks.get(callback);
+    if (metrics === undefined) {
+      metrics = this.#newCallback(callback);
+      this.#callbacks.set(callback, metrics);
+    }
+    return metrics;
+  }
+
+  #newCallback(callback: string): CallbackMetrics {
     const delivered = this.#deliveries.tally({ callback, result: "success" });
     const buried = this.#deliveries.tally({ callback, result: "dead_letter" });
     const deadLetters = this.#deadLetters.labels(callback);

@@ -1,119 +1,145 @@
 /**
- * Relays one callback's events while this worker holds its lease: three loops over one RelayState
- * (core/delivery). Reading keeps a bounded number of events ahead; sending is driven by outcomes and
- * one timer, with no wait for an event in between; the checkpoint is written over and over while
- * acknowledgements come in, one write at a time, so that a crash repeats few events.
+ * Relays a callback's events, or those of some of its lanes, while this worker holds the leases: loops over
+ * one RelayState (core/delivery). Reading keeps a bounded number of events ahead; sending is driven by
+ * outcomes and one timer, with no wait for an event in between; the position is stored again and again.
  *
- * The relay sends nothing after its lease may have ended: `extendTrust` moves that time on.
+ * The relay sends nothing after its leases may have ended: `extendTrust` moves that time on.
  */
 import type { CallbackSpec } from "../core/api/callback.ts";
 import { backoffMs } from "../core/delivery/backoff.ts";
+import type { Entry, ParkedEvent, ReadEvent, Unit } from "../core/delivery/entry.ts";
 import { type EventFilter, eventFilter } from "../core/delivery/filter.ts";
-import { type ReadEvent, RelayState, type Unit } from "../core/delivery/relay-state.ts";
+import { countLanes, hasLane, LANES } from "../core/delivery/lanes.ts";
+import { comparePositions, isPast, type Position } from "../core/delivery/position.ts";
+import { RelayState } from "../core/delivery/relay-state.ts";
 import type { AttemptOutcome, Transport } from "../core/delivery/transport.ts";
 import type { ChangeEvent } from "../core/event.ts";
-import type { AcquiredLease, CallbackLeases } from "../postgres/callback-lease.ts";
+import type { Lease } from "../postgres/callback-lease.ts";
 import type { OutboxReader } from "../postgres/outbox.ts";
+import type { RelayStore } from "../postgres/relay-store.ts";
 import type { WakeUp } from "../postgres/wake-up.ts";
 import type { Logger } from "../runtime/log.ts";
+import { Checkpoints } from "./checkpoints.ts";
+import { Crossings } from "./crossings.ts";
 import type { CallbackMetrics } from "./metrics.ts";
 import { OutboxCursor } from "./outbox-cursor.ts";
-import { pause } from "./pause.ts";
+import { retryDatabase } from "./retry-database.ts";
 
-/** Events read and not done, above which reading waits. */
+/** Events read and not sent, above which reading waits, and below which it goes on. */
 const READ_AHEAD = 2000;
-/** Events behind the oldest that is not done, above which reading waits: a failing key holds back no more. */
+const READ_ON = 1500;
+/** The same for the bytes of their row images; a read brings 16 MiB at most. */
+const READ_AHEAD_BYTES = 16 * 2 ** 20;
+/** Events behind the oldest that is neither done nor parked, above which reading waits. */
 const MAX_SPAN = 50_000;
+/** Events of one callback that may lie parked, over all of its lanes. */
+const MAX_PARKED = 100_000;
 /** Longest wait for a wake-up; a wake-up is a hint and may be lost. */
 const SAFETY_POLL_MS = 5000;
+/** The same where another worker sleeps for this one. */
+const RELYING_POLL_MS = 250;
 /** Longest wait between reads while writers are at work but nothing has been committed. */
 const POLL_MS = 50;
 /** The same where wake-ups do not work: behind a transaction pooler, or beside two-phase commit. */
 const POOLED_POLL_MS = 500;
-/** A position that moved by nothing but others' transactions is stored this often. */
-const IDLE_CHECKPOINT_MS = 10_000;
 /** Problems of a filter's expression that are logged; each once. */
 const MAX_FILTER_PROBLEMS = 20;
-/** Milliseconds before the same database operation is tried again; doubles to the second number. */
-const DATABASE_RETRY_MS = [100, 5000] as const;
 
 export interface RelayDependencies {
   readonly callback: CallbackSpec;
   readonly transport: Transport;
   readonly reader: OutboxReader;
-  readonly leases: CallbackLeases;
-  readonly storeDeadLetter: (letter: DeadLetter) => Promise<boolean>;
+  readonly store: RelayStore;
   readonly wakeUp: WakeUp;
   readonly metrics: CallbackMetrics;
   readonly log: Logger;
 }
 
-export interface DeadLetter {
-  readonly callback: string;
-  readonly transactionId: string;
-  readonly id: string;
-  readonly attempts: number;
-  readonly error: string;
-}
-
 export class Relay {
   readonly callback: string;
-  readonly term: string;
+  readonly leases: readonly Lease[];
   readonly #deps: RelayDependencies;
   readonly #state: RelayState;
   readonly #cursor: OutboxCursor;
+  /** Others hold lanes of the callback, too, and may wait for this position. */
+  readonly #shared: boolean;
   readonly #filter: EventFilter;
-  /** Aborted: no new events are read or sent. */
+  readonly #checkpoints: Checkpoints;
+  readonly #crossings: Crossings;
+  /** Leases whose own position is not reached yet: what they have delivered is passed over until then. */
+  #ahead: Lease[];
+  /** Aborted: no new events are read. */
   readonly #draining = new AbortController();
   /** Aborted: attempts under way end at once, nothing is written any more. */
   readonly #stopped = new AbortController();
   #trustedUntilMs: number;
   #timer: NodeJS.Timeout | null = null;
-  #acknowledged = false;
   #saved: string;
-  #savedAtMs = 0;
+  #parking = false;
   #lastError: string | null = null;
   /** Why the filter's expression could not say, as far as it was logged. */
   readonly #unfiltered = new Set<string>();
   #room: (() => void) | null = null;
-  #idle: (() => void) | null = null;
-  #progressed: (() => void) | null = null;
-  readonly #loops: Promise<void>[];
+  #settled: (() => void) | null = null;
+  readonly #reading: Promise<void>;
 
-  /** @param trustedUntilMs monotonic time (performance.now) until which the lease surely holds */
-  constructor(deps: RelayDependencies, lease: AcquiredLease, trustedUntilMs: number) {
-    const { callback } = deps;
+  /**
+   * @param leases of the callback as a whole, or of parts of its lanes
+   * @param parked what lies parked in these lanes, in id order
+   * @param trustedUntilMs monotonic time (performance.now) until which the leases surely hold
+   */
+  constructor(
+    deps: RelayDependencies,
+    leases: readonly Lease[],
+    parked: readonly ParkedEvent[],
+    trustedUntilMs: number,
+  ) {
+    const { callback, transport } = deps;
+    const { delivery } = callback;
+    const start = startOf(leases);
+    const lanes = leases.reduce((mask, lease) => (mask | lease.lanes) >>> 0, 0);
+    const shared = leases[0]?.part === 0 ? null : { callback: callback.name, lanes };
     this.#deps = deps;
     this.callback = callback.name;
-    this.term = lease.term;
+    this.leases = leases;
     this.#trustedUntilMs = trustedUntilMs;
     this.#state = new RelayState(
       {
         ordering: callback.ordering,
-        maxEvents: deps.transport.maxEvents,
-        maxBytes: deps.transport.maxBytes,
+        maxEvents: transport.maxEvents,
+        maxBytes: transport.maxBytes,
         maxWaitMs: callback.batch.maxWaitMilliseconds,
-        maxInFlight: callback.delivery.maxInFlight,
-        attempts: callback.delivery.attempts,
+        maxInFlight: delivery.maxInFlight,
+        attempts: delivery.attempts,
+        maxParked: Math.floor((MAX_PARKED * countLanes(lanes)) / LANES),
         backoffMs: (attempt) =>
           backoffMs(
             attempt,
-            {
-              baseMs: callback.delivery.backoffSeconds * 1000,
-              maxMs: callback.delivery.maxBackoffSeconds * 1000,
-            },
+            { baseMs: delivery.backoffSeconds * 1000, maxMs: delivery.maxBackoffSeconds * 1000 },
             Math.random(),
           ),
       },
-      lease.position,
+      start,
+      parked,
     );
-    this.#saved = JSON.stringify(lease.position);
-    this.#cursor = new OutboxCursor(deps.reader, lease.position);
+    this.#ahead = leases.filter(({ position }) => comparePositions(position, start) > 0);
+    this.#saved = this.#ahead.length === 0 ? JSON.stringify(start) : "";
+    this.#shared = shared !== null;
+    this.#cursor = new OutboxCursor(deps.reader, start, shared);
     this.#filter = eventFilter(callback, (problem) => this.#noteUnfiltered(problem));
-    this.#loops = [this.#readLoop(), this.#checkpointLoop()];
+    this.#checkpoints = new Checkpoints(() => this.#checkpoint());
+    this.#crossings = new Crossings({
+      state: this.#state,
+      positionsOfOthers: () =>
+        this.#retryDatabase("reading the positions of other workers", () => deps.store.positionsOfOthers()),
+      hurry: () => this.#checkpoints.hurry(),
+      onCrossed: () => this.#afterOutcome(1),
+    });
+    this.#reading = this.#readLoop();
+    this.#pump();
   }
 
-  /** The lease was renewed: it surely holds until then (performance.now). */
+  /** The leases were renewed: they surely hold until then (performance.now). */
   extendTrust(untilMs: number): void {
     this.#trustedUntilMs = untilMs;
   }
@@ -122,42 +148,63 @@ export class Relay {
     return this.#trustedUntilMs;
   }
 
-  get state(): { failing: boolean; lastError: string | null; pending: number; inFlight: number } {
+  /** A lease is gone: the keeper drops this relay. */
+  get lost(): boolean {
+    return this.#stopped.signal.aborted;
+  }
+
+  /** Several leases are at one position, and may become one. */
+  get converged(): boolean {
+    return this.leases.length > 1 && this.#ahead.length === 0;
+  }
+
+  get state(): {
+    failing: boolean;
+    lastError: string | null;
+    pending: number;
+    inFlight: number;
+    lanes: number;
+  } {
     const failing = this.#state.failing;
     return {
       failing,
       lastError: failing ? this.#lastError : null,
       pending: this.#state.pending,
       inFlight: this.#state.inFlight,
+      lanes: this.leases.reduce((sum, { lanes }) => sum + countLanes(lanes), 0),
     };
   }
 
-  /** Ends at once: the lease is lost or the process must go. Nothing more is sent or written. */
+  /** Ends at once: a lease is lost or the process must go. Nothing more is sent or written. */
   async stop(): Promise<void> {
     this.#draining.abort();
     this.#stopped.abort();
     this.#wakeAll();
-    await Promise.allSettled(this.#loops);
+    await Promise.allSettled([this.#reading, this.#crossings.end(), this.#checkpoints.end()]);
     await this.#deps.transport.close();
   }
 
   /**
-   * Reads and sends nothing new, waits for attempts under way, stores the position; the lease stays. After
-   * `timeoutMs` whatever is left, a database that does not answer included, is given up.
+   * Reads nothing new, waits for attempts under way and fills the gaps they leave, so that the position is
+   * the end of what was sent; the leases stay. After `timeoutMs` whatever is left, a database that does not
+   * answer included, is given up.
    */
   async drain(timeoutMs: number): Promise<void> {
     this.#draining.abort();
     this.#wakeAll();
     const { signal: stopped } = this.#stopped;
-    const timer = setTimeout(() => this.#stopped.abort(), timeoutMs);
-    while (this.#state.inFlight > 0 && !stopped.aborted) {
+    const timer = setTimeout(() => {
+      this.#stopped.abort();
+      this.#wakeAll();
+    }, timeoutMs);
+    await this.#reading;
+    this.#state.drain();
+    for (this.#pump(); !stopped.aborted && !(this.#state.drained && !this.#parking); ) {
       await new Promise<void>((resolve) => {
-        this.#idle = resolve;
-        stopped.addEventListener("abort", () => resolve(), { once: true });
+        this.#settled = resolve;
       });
     }
-    await Promise.allSettled(this.#loops);
-    await this.#retryDatabase("storing the checkpoint", () => this.#save());
+    await this.#checkpoints.end();
     clearTimeout(timer);
     await this.stop();
   }
@@ -166,7 +213,7 @@ export class Relay {
     const { wakeUp } = this.#deps;
     const signal = this.#draining.signal;
     for (let inVain = 0; !signal.aborted; ) {
-      if (this.#state.pending >= READ_AHEAD || this.#state.span >= MAX_SPAN) {
+      if (!this.#hasRoom(READ_AHEAD)) {
         await this.#untilRoom();
         continue;
       }
@@ -176,7 +223,7 @@ export class Relay {
       if (found) {
         inVain = 0;
       } else if (armed > 0 && armed === wakeUp.armed) {
-        await wakeUp.wait(SAFETY_POLL_MS, signal);
+        await wakeUp.wait(wakeUp.relies ? RELYING_POLL_MS : SAFETY_POLL_MS, signal);
         inVain = 0;
       } else if (!(await wakeUp.arm())) {
         const limit = wakeUp.polls ? POOLED_POLL_MS : POLL_MS;
@@ -189,11 +236,24 @@ export class Relay {
   async #read(): Promise<boolean> {
     const read = await this.#cursor.read();
     if (read === null || this.#stopped.signal.aborted) return false;
-    const rows = await this.#wantedRows(read.rows);
+    const rows = await this.#wantedRows(this.#ahead.length === 0 ? read.rows : this.#undelivered(read.rows));
     if (rows === null || this.#stopped.signal.aborted) return false;
     this.#state.add(read.snapshot, rows, read.complete, performance.now(), this.#filter.wants);
-    if (read.rows.length > 0) this.#pump();
+    if (this.#shared) this.#checkpoints.note(1);
+    if (read.rows.length > 0) this.#afterOutcome(0);
     return read.rows.length > 0 || !read.complete;
+  }
+
+  /** While some leases are ahead of others: what those have delivered before is not sent again. */
+  #undelivered(rows: readonly ReadEvent[]): ReadEvent[] {
+    return rows.filter(({ event, lane = -1, crossing }) => {
+      const barrier = event.operation === "Truncate" || event.operation === "SchemaChange";
+      const concerned = this.leases.filter(({ lanes }) =>
+        crossing === "theirs" && barrier ? true : hasLane(lanes, lane),
+      );
+      // Of an update that took the key to a lane of another: until it is delivered there, it is waited for.
+      return concerned.length === 0 || concerned.some(({ position }) => !isPast(position, event, true));
+    });
   }
 
   /** Asks the filter's expression; the images of large rows are read for that, one after the other, and not kept. */
@@ -222,6 +282,11 @@ export class Relay {
     );
   }
 
+  #hasRoom(readAhead: number): boolean {
+    const { readAhead: ahead, bytes, span } = this.#state;
+    return ahead < readAhead && bytes < READ_AHEAD_BYTES && span < MAX_SPAN;
+  }
+
   #untilRoom(): Promise<void> {
     return new Promise((resolve) => {
       this.#room = resolve;
@@ -234,12 +299,14 @@ export class Relay {
       this.#timer = null;
     }
     const nowMs = performance.now();
-    while (!this.#draining.signal.aborted && nowMs < this.#trustedUntilMs) {
+    while (!this.#stopped.signal.aborted && nowMs < this.#trustedUntilMs) {
       const unit = this.#state.next(nowMs);
       if (unit === null) break;
-      void this.#attempt(unit);
+      this.#send(unit);
     }
-    if (this.#draining.signal.aborted) return;
+    this.#park(nowMs);
+    this.#crossings.follow(this.#stopped.signal);
+    if (this.#stopped.signal.aborted || this.#draining.signal.aborted) return;
     const dueMs = this.#state.dueMs(nowMs);
     if (dueMs === null) return;
     // Without trust in the lease nothing may be sent; look again soon, it may have been renewed.
@@ -250,48 +317,68 @@ export class Relay {
     }, waitMs);
   }
 
-  async #attempt(unit: Unit): Promise<void> {
+  #send(unit: Unit): void {
     const entries = this.#state.payload(unit);
-    let events: ChangeEvent[] = entries.map((entry) => entry.event);
-    if (entries.some((entry) => entry.deferred)) {
-      const images = () =>
-        Promise.all(
-          entries.map((entry) => (entry.deferred ? this.#deps.reader.readImages(entry.event) : entry.event)),
-        );
-      const read = await this.#retryDatabase("reading large rows", images);
-      if (read === null) return;
-      events = read.filter((event) => event !== undefined);
-      // Dropped at the outbox's limit, and counted there: the position moves on as if they had been sent.
-      if (events.length === 0) return this.#settle(unit, { kind: "acknowledged", code: "dropped" });
-    }
-    const startedMs = performance.now();
-    const outcome = await this.#deps.transport.deliver(events, this.#stopped.signal);
-    if (this.#stopped.signal.aborted) return;
-    this.#deps.metrics.attempted(outcome, events, (performance.now() - startedMs) / 1000);
-    await this.#settle(unit, outcome);
+    if (entries.some(({ deferred }) => deferred)) void this.#sendDeferred(unit, entries);
+    else
+      this.#deliver(
+        unit,
+        entries.map(({ event }) => event),
+      );
   }
 
-  async #settle(unit: Unit, outcome: AttemptOutcome): Promise<void> {
+  async #sendDeferred(unit: Unit, entries: readonly Entry[]): Promise<void> {
+    const absent = entries.filter(({ deferred }) => deferred);
+    const whole = await this.#retryDatabase("reading large rows", () => this.#deps.store.readWhole(absent));
+    if (whole === null) return;
+    const events = entries
+      .map((entry) => (entry.deferred ? whole.get(entry.id) : entry.event))
+      .filter((event) => event !== undefined);
+    if (events.length > 0) return this.#deliver(unit, events);
+    // Dropped at the outbox's limit, and counted there: the position moves on as if they had been sent.
+    this.#state.buried(unit, performance.now());
+    this.#afterOutcome(1);
+  }
+
+  #deliver(unit: Unit, events: readonly ChangeEvent[]): void {
+    const { transport, metrics } = this.#deps;
+    const startedMs = performance.now();
+    void transport.deliver(events, this.#stopped.signal).then((outcome) => {
+      if (this.#stopped.signal.aborted) return;
+      const nowMs = performance.now();
+      metrics.attempted(outcome, events, (nowMs - startedMs) / 1000);
+      this.#settle(unit, outcome, nowMs);
+    });
+  }
+
+  #settle(unit: Unit, outcome: AttemptOutcome, nowMs: number): void {
     if (outcome.kind !== "acknowledged") this.#noteFailure(outcome);
-    const settled = this.#state.settle(unit, outcome, performance.now());
+    const parked = unit.entries.find((entry) => entry.parked);
+    const settled = this.#state.settle(unit, outcome, nowMs);
     if (settled.kind === "bury") {
-      const { entry, attempts, error } = settled;
-      const { id, transactionId } = entry.event;
-      const letter = { callback: this.callback, transactionId, id, attempts, error };
-      const stored = await this.#retryDatabase("storing a dead letter", () =>
-        this.#deps.storeDeadLetter(letter),
-      );
-      if (stored === null) return;
-      if (stored) {
-        this.#deps.metrics.buried();
-        this.#deps.log.warn(
-          { callback: this.callback, eventId: id, attempts, error },
-          "event became a dead letter",
-        );
-      }
-      this.#state.buried(unit, performance.now());
+      void this.#bury(unit, settled);
+      return;
     }
-    this.#afterOutcome();
+    if (parked !== undefined && settled.kind === "waiting") this.#noteAttempts(parked, unit);
+    if (this.#shared && unit.entries.some(({ awaited }) => awaited)) this.#checkpoints.hurry();
+    this.#afterOutcome(unit.entries.length);
+  }
+
+  async #bury(
+    unit: Unit,
+    { entry, attempts, error }: { entry: Entry; attempts: number; error: string },
+  ): Promise<void> {
+    const { store, metrics, log } = this.#deps;
+    const { id, transactionId } = entry.event;
+    const letter = { transactionId, id, attempts, error };
+    const stored = await this.#retryDatabase("storing a dead letter", () => store.bury(letter));
+    if (stored === null) return;
+    if (stored) {
+      metrics.buried();
+      log.warn({ callback: this.callback, eventId: id, attempts, error }, "event became a dead letter");
+    }
+    this.#state.buried(unit, performance.now());
+    this.#afterOutcome(1);
   }
 
   #noteFailure(outcome: Exclude<AttemptOutcome, { kind: "acknowledged" }>): void {
@@ -301,75 +388,85 @@ export class Relay {
     if (first) this.#deps.log.warn({ callback: this.callback, error }, "delivery failed");
   }
 
-  #afterOutcome(): void {
-    this.#acknowledged = true;
-    this.#progressed?.();
-    if (this.#room !== null && this.#state.pending < READ_AHEAD / 2 && this.#state.span < MAX_SPAN) {
+  /** How often it was tried matters after a crash only; that it is tried once more than allowed is no harm. */
+  #noteAttempts({ id }: Entry, { attempts }: Unit): void {
+    this.#deps.store.noteAttempts(id, attempts, this.#lastError ?? "").catch(() => undefined);
+  }
+
+  #afterOutcome(events: number): void {
+    if (events > 0) this.#checkpoints.note(events);
+    if (this.#room !== null && this.#hasRoom(READ_ON)) {
       this.#room();
       this.#room = null;
     }
-    if (this.#idle !== null && this.#state.inFlight === 0) this.#idle();
     this.#pump();
+    if (this.#draining.signal.aborted) this.#settled?.();
   }
 
-  async #checkpointLoop(): Promise<void> {
-    while (!this.#draining.signal.aborted) {
-      if (this.#acknowledged || performance.now() - this.#savedAtMs > IDLE_CHECKPOINT_MS) {
-        const saved = await this.#retryDatabase("storing the checkpoint", () => this.#save());
-        if (saved === null) return;
-      }
-      if (!this.#acknowledged && !this.#draining.signal.aborted) await this.#untilProgress();
+  /** Stores as parked what keeps failing, and what came after it; the position may pass it then. */
+  #park(nowMs: number): void {
+    if (this.#parking) return;
+    const entries = this.#state.toPark(nowMs);
+    if (entries.length > 0) void this.#storeParked(entries);
+  }
+
+  async #storeParked(entries: readonly Entry[]): Promise<void> {
+    this.#parking = true;
+    const failure = (entry: Entry) => {
+      const attempts = this.#state.attemptsOf(entry);
+      return { attempts, error: attempts > 0 ? this.#lastError : null };
+    };
+    const stored = await this.#retryDatabase("parking events", () => this.#deps.store.park(entries, failure));
+    this.#parking = false;
+    if (stored === null) {
+      if (!this.#stopped.signal.aborted) this.#lose();
+      return;
     }
-  }
-
-  #untilProgress(): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, IDLE_CHECKPOINT_MS);
-      this.#progressed = () => {
-        clearTimeout(timer);
-        this.#progressed = null;
-        resolve();
+    const kept = entries.filter(({ id }) => stored.has(id));
+    const gone = entries.filter(({ id }) => !stored.has(id)); // dropped at the outbox's limit, and counted there
+    if (kept.some((entry) => this.#state.attemptsOf(entry) > 0)) {
+      const about = {
+        callback: this.callback,
+        parked: this.#state.parked + kept.length,
+        error: this.#lastError,
       };
-    });
+      this.#deps.log.info(about, "events parked: attempts of their keys fail");
+    }
+    this.#state.park(kept, gone, performance.now());
+    this.#afterOutcome(1);
   }
 
-  async #save(): Promise<boolean> {
-    this.#acknowledged = false;
-    this.#savedAtMs = performance.now();
+  async #checkpoint(): Promise<void> {
     const position = this.#state.position();
+    const done = this.#state.takeUnparked();
     const text = JSON.stringify(position);
-    if (text === this.#saved) return true;
-    if (!(await this.#deps.leases.checkpoint(this.callback, this.term, position))) {
-      this.#deps.log.warn({ callback: this.callback }, "lease lost: another worker relays this callback");
-      this.#stopped.abort();
-      this.#draining.abort();
-      this.#wakeAll();
-      return false;
-    }
+    if (text === this.#saved && done.length === 0) return;
+    const reached = this.#ahead.filter((lease) => comparePositions(position, lease.position) >= 0);
+    const leases = this.leases.filter((lease) => !this.#ahead.includes(lease) || reached.includes(lease));
+    const saved = await this.#retryDatabase("storing the position", () =>
+      this.#deps.store.checkpoint(position, leases, done),
+    );
+    if (saved === null) return;
+    if (!saved) return this.#lose();
+    this.#ahead = this.#ahead.filter((lease) => !reached.includes(lease));
     this.#saved = text;
-    return true;
   }
 
-  /** The lease is gone: the keeper drops this relay. */
-  get lost(): boolean {
-    return this.#stopped.signal.aborted;
+  #lose(): void {
+    if (this.#stopped.signal.aborted) return;
+    this.#deps.log.warn({ callback: this.callback }, "lease lost: another worker relays what this one did");
+    this.#stopped.abort();
+    this.#draining.abort();
+    this.#wakeAll();
   }
 
-  /** Repeats a database operation until it succeeds; null when the relay ends before that. */
-  async #retryDatabase<T>(what: string, operation: () => Promise<T>): Promise<T | null> {
-    for (let waitMs: number = DATABASE_RETRY_MS[0]; ; waitMs = Math.min(waitMs * 2, DATABASE_RETRY_MS[1])) {
-      if (this.#stopped.signal.aborted) return null;
-      try {
-        return await operation();
-      } catch (error) {
-        this.#deps.metrics.databaseFailed();
-        this.#deps.log.warn(
-          { callback: this.callback, what, sqlstate: (error as { code?: string }).code },
-          "database operation failed, trying again",
-        );
-        await pause(waitMs * (0.5 + Math.random() / 2), this.#stopped.signal);
-      }
-    }
+  #retryDatabase<T>(what: string, operation: () => Promise<T>): Promise<T | null> {
+    return retryDatabase(what, operation, {
+      signal: this.#stopped.signal,
+      callback: this.callback,
+      onFailure: () => this.#deps.metrics.databaseFailed(),
+      log: this.#deps.log,
+    });
   }
 
   #wakeAll(): void {
@@ -377,7 +474,13 @@ export class Relay {
     this.#timer = null;
     this.#room?.();
     this.#room = null;
-    this.#progressed?.();
-    this.#idle?.();
+    this.#settled?.();
   }
+}
+
+/** The position before which everything is done in all lanes. */
+function startOf(leases: readonly Lease[]): Position {
+  return leases
+    .map(({ position }) => position)
+    .reduce((least, position) => (comparePositions(position, least) < 0 ? position : least));
 }

@@ -11,7 +11,6 @@ export interface CountTally {
 export class TalliedCounter extends Counter {
   readonly #tallies: { readonly labels: Record<string, string>; readonly tally: CountTally }[] = [];
 
-  // biome-ignore lint/complexity/noUselessConstructor: narrows what may be given, so that `collect` stays ours
   constructor(configuration: Omit<CounterConfiguration<string>, "collect">) {
     super(configuration);
   }

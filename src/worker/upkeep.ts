@@ -4,6 +4,7 @@ import type { PgEventSource } from "../core/api/source.ts";
 import { describeBacklog, type ReachedLimit } from "../core/capture/backlog.ts";
 import { SCHEMA_CHANGE_MODES } from "../core/capture/model.ts";
 import type { CaptureNames } from "../core/capture/names.ts";
+import { hasLane } from "../core/delivery/lanes.ts";
 import { describeError } from "../core/errors.ts";
 import { keepOutbox, type OutboxReport } from "../postgres/backlog.ts";
 import { readDeliveryStatus, readLosses } from "../postgres/delivery-status.ts";
@@ -14,6 +15,7 @@ import type { Logger } from "../runtime/log.ts";
 import type { LeaseKeeper } from "./lease-keeper.ts";
 import type { WorkerMetrics } from "./metrics.ts";
 import { pause } from "./pause.ts";
+import type { Relay } from "./relay.ts";
 
 const SCHEMA_WATCH_MS = 3000;
 const OUTBOX_MS = 5000;
@@ -49,7 +51,7 @@ export async function startUpkeep(options: UpkeepOptions, signal: AbortSignal): 
   ]);
 }
 
-/** @param alone only the worker that holds the first callback does it; each one where all are suspended */
+/** @param alone only the worker that holds the first callback's first lane does it; each one where all are suspended */
 async function everyRound(
   milliseconds: number,
   what: string,
@@ -61,13 +63,23 @@ async function everyRound(
   const active = options.source.spec.callbacks.filter(({ suspend }) => !suspend);
   const first = active.map(({ name }) => name).sort()[0];
   while (!signal.aborted) {
-    if (!alone || first === undefined || options.keeper.relays.some(({ callback }) => callback === first)) {
+    const relays = options.keeper.relays;
+    if (
+      !alone ||
+      first === undefined ||
+      relays.some((relay) => relay.callback === first && isFirstOf(relay))
+    ) {
       await task().catch((error: unknown) =>
         options.log.warn({ what, error: describeError(error) }, "upkeep failed, trying again"),
       );
     }
     await pause(milliseconds, signal);
   }
+}
+
+/** One of several workers that share a callback: the one with its first lane. */
+function isFirstOf({ leases }: Relay): boolean {
+  return leases.some(({ lanes }) => hasLane(lanes, 0));
 }
 
 function outboxRound({ source, pool, names, metrics, log }: UpkeepOptions): () => Promise<void> {
@@ -113,9 +125,21 @@ async function setGauges({ pool, names, keeper, metrics, wakeUp, source }: Upkee
   for (const mode of SCHEMA_CHANGE_MODES)
     metrics.schemaChangeMode.set({ mode }, mode === schemaChanges ? 1 : 0);
   const held = new Map(keeper.relays.map((relay) => [relay.callback, relay]));
-  for (const { name } of source.spec.callbacks) metrics.held.set({ callback: name }, held.has(name) ? 1 : 0);
-  await setPending({ pool, names, metrics }, [...held.keys()]);
-  for (const [callback, { state }] of held) metrics.inFlight.set({ callback }, state.inFlight);
+  for (const { name: callback } of source.spec.callbacks) {
+    const relay = held.get(callback);
+    metrics.held.set({ callback }, relay === undefined ? 0 : 1);
+    metrics.heldLanes.set({ callback }, relay?.state.lanes ?? 0);
+    metrics.inFlight.set({ callback }, relay?.state.inFlight ?? 0);
+    // Another worker tells of it from now on.
+    if (relay !== undefined && !isFirstOf(relay))
+      for (const gauge of [metrics.pending, metrics.oldestAge, metrics.lostEvents, metrics.parked])
+        gauge.remove({ callback });
+  }
+  const firsts = [...held.values()].filter(isFirstOf);
+  await setPending(
+    { pool, names, metrics },
+    firsts.map(({ callback }) => callback),
+  );
 }
 
 /** Of callbacks that this worker relays, and of those that nobody does. */
@@ -124,7 +148,8 @@ async function setPending(
   callbacks: readonly string[],
 ): Promise<void> {
   const delivery = await readDeliveryStatus(pool, names, callbacks);
-  for (const { name: callback, pending, oldestAgeSeconds, lostEvents } of delivery) {
+  for (const { name: callback, pending, parked, oldestAgeSeconds, lostEvents } of delivery) {
+    metrics.parked.set({ callback }, parked);
     metrics.pending.set({ callback }, pending);
     metrics.oldestAge.set({ callback }, oldestAgeSeconds);
     metrics.lostEvents.set({ callback }, lostEvents);

@@ -1,7 +1,7 @@
 /**
  * The worker: relays the change events of one PgEventSource to its callbacks until it is told to
- * stop. Any number of workers may run; each callback is relayed by the one that holds its lease.
- * One of them, the holder of the first callback, also rotates the outbox and renews capture when the
+ * stop. Any number of workers may run; they share out the lanes of each callback (lease-keeper.ts).
+ * One of them, the holder of the first callback's first lane, also rotates the outbox and renews capture when the
  * database schema changes.
  */
 import { randomUUID } from "node:crypto";
@@ -14,10 +14,10 @@ import type { Transport } from "../core/delivery/transport.ts";
 import { describeError, PgEventsError } from "../core/errors.ts";
 import type { EventOrigin } from "../core/event.ts";
 import { schemaId } from "../core/schema-id.ts";
-import { type AcquiredLease, CallbackLeases } from "../postgres/callback-lease.ts";
-import { storeDeadLetter } from "../postgres/dead-letters.ts";
+import { CallbackLeases, type Lease } from "../postgres/callback-lease.ts";
 import { type Installation, readInstallation } from "../postgres/installation.ts";
 import { OutboxReader } from "../postgres/outbox.ts";
+import { RelayStore } from "../postgres/relay-store.ts";
 import { WakeUp } from "../postgres/wake-up.ts";
 import type { Logger } from "../runtime/log.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
@@ -84,33 +84,33 @@ export async function runWorker(
   const reader = new OutboxReader(pool, names);
   const active = source.spec.suspend ? [] : source.spec.callbacks.filter((callback) => !callback.suspend);
 
-  const startRelay = (lease: AcquiredLease, trustedUntilMs: number): Relay => {
-    const callback = active.find(({ name }) => name === lease.callback);
-    if (callback === undefined) throw new Error(`no callback ${lease.callback}`);
-    return new Relay(
-      {
-        callback,
-        transport: options.createTransport(callback, origin),
-        reader,
-        leases,
-        storeDeadLetter: (letter) => storeDeadLetter(pool, names, letter),
-        wakeUp,
-        metrics: metrics.forCallback(callback.name),
-        log,
-      },
-      lease,
-      trustedUntilMs,
-    );
+  const startRelay = async (held: readonly Lease[], trustedUntilMs: number): Promise<Relay> => {
+    const callback = active.find(({ name }) => name === held[0]?.callback);
+    if (callback === undefined) throw new Error(`no callback ${held[0]?.callback}`);
+    const store = new RelayStore(pool, names, reader, held);
+    const parked = await store.readParked();
+    const transport = options.createTransport(callback, origin);
+    const deps = {
+      callback,
+      transport,
+      reader,
+      store,
+      wakeUp,
+      metrics: metrics.forCallback(callback.name),
+      log,
+    };
+    return new Relay(deps, held, parked, trustedUntilMs);
   };
   const keeper = new LeaseKeeper({
     leases,
-    callbacks: active.map(({ name }) => name),
+    callbacks: active,
     holderId: `${hostname()}_${randomUUID()}`,
     session: () => wakeUp.session,
     startRelay,
     onRound: (error) => connection.note(error),
     log,
   });
+  wakeUp.onLanesChanged(() => keeper.nudge());
   const upkeep = startUpkeep({ ...options, names, keeper, metrics, wakeUp }, signal);
   await keeper.run(signal);
   log.info({}, "draining");

@@ -1,7 +1,8 @@
 /** Several calls share a thread, and any of them can end it: only the one that does pays for it. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { RelayState, type Unit } from "../../src/core/delivery/relay-state.ts";
+import type { Unit } from "../../src/core/delivery/entry.ts";
+import { RelayState } from "../../src/core/delivery/relay-state.ts";
 import type { Transport } from "../../src/core/delivery/transport.ts";
 import type { ChangeEvent } from "../../src/core/event.ts";
 import { eventually } from "../support/processes.ts";
@@ -112,6 +113,7 @@ async function relay(
     maxEvents,
     maxBytes,
     maxWaitMs: 0,
+    maxParked: 0,
     backoffMs: () => 50,
     ...limits,
   } as const;

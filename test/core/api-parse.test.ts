@@ -35,7 +35,7 @@ describe("defaults", () => {
           name: "orders",
           suspend: false,
           ordering: "Key",
-          http: { uri: "https://orders.example.com/events", format: "CloudEventsBinary" },
+          http: { uri: "https://orders.example.com/events", format: "CloudEventsBinary", protocol: "Http1" },
           batch: { maxEvents: 100, maxBytes: 1_048_576, maxWaitMilliseconds: 0 },
           delivery: {
             timeoutSeconds: 10,

@@ -18,6 +18,8 @@ describe("the progress of a build", () => {
     const written: string[] = [];
     const line = progressLine({ isTTY, write: (text) => written.push(text) }, () => nowMs);
     for (; nowMs < milliseconds; nowMs += 100) line.update({ done: nowMs / 100, total: 1000 });
+    nowMs += 60_000;
+    line.update({ done: 1000, total: 1000 });
     line.end();
     return written;
   }

@@ -1,13 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import type { ReadEvent, Unit } from "../../src/core/delivery/entry.ts";
 import type { Ordering } from "../../src/core/delivery/key-order.ts";
-import {
-  type ReadEvent,
-  type RelayOptions,
-  RelayState,
-  type Unit,
-} from "../../src/core/delivery/relay-state.ts";
+import { type RelayOptions, RelayState } from "../../src/core/delivery/relay-state.ts";
 import type { ChangeEvent } from "../../src/core/event.ts";
 
 const START = { seen: "10:10:", ahead: null, aheadId: null };
@@ -43,6 +39,7 @@ function relay(options: Partial<RelayOptions> = {}): RelayState {
     maxWaitMs: 0,
     maxInFlight: 16,
     attempts: 3,
+    maxParked: 100,
     backoffMs: () => 100,
   };
   return new RelayState({ ...defaults, ...options }, START);

@@ -27,7 +27,7 @@ async function contentOf(
   return { columns: names, rows: rows.map(({ row }) => rowText(row, names)).sort() };
 }
 
-async function rebuilds(t: TestContext, seed: number, owner: boolean): Promise<void> {
+async function rebuilds(t: TestContext, seed: number, owner: boolean, workerCount: number): Promise<void> {
   const random = randomFrom(seed);
   const database = await testDatabase(t, { owner });
   await database.query(RANDOM_TABLES);
@@ -38,15 +38,17 @@ async function rebuilds(t: TestContext, seed: number, owner: boolean): Promise<v
     callbacks: [callbackTo(receiver.url, { name: "all", http: { format }, delivery })],
   });
   await source.build();
-  let worker = await source.startWorker();
+  const workers = [await source.startWorker()];
+  while (workers.length < workerCount) workers.push(await source.startWorker({ waitForRelay: false }));
   await writeAtRandom(t, database, random, {
     steps: STEPS,
     async between(step) {
       if (step % 400 !== 0) return;
       const signal = random(2) === 0 ? "SIGKILL" : "SIGTERM";
-      worker.kill(signal);
-      await worker.exited;
-      worker = await source.startWorker({ waitForRelay: false });
+      const [worker] = workers.splice(random(workers.length), 1);
+      worker?.kill(signal);
+      await worker?.exited;
+      workers.push(await source.startWorker({ waitForRelay: false }));
     },
   });
   const { rows } = await database.query<{ captured: number }>(
@@ -65,6 +67,7 @@ async function rebuilds(t: TestContext, seed: number, owner: boolean): Promise<v
 }
 
 for (const seed of SEEDS) {
-  test(`G1 G2 G6 the stream rebuilds every table exactly (seed ${seed})`, (t) =>
-    rebuilds(t, seed, seed % 2 === 0));
+  const workers = 1 + (seed % 3);
+  test(`G1 G2 G6 the stream rebuilds every table exactly (seed ${seed}, ${workers} workers)`, (t) =>
+    rebuilds(t, seed, seed % 2 === 0, workers));
 }

@@ -48,9 +48,9 @@ describe("when", () => {
     };
     await query("insert into orders values (1, 1); update orders set total = 2");
     assert.deepEqual(await lines(), ["Update orders [1]"]);
-    assert.match((await levels()) ?? "", /_row_delete.* .*_row_insert.* .*_row_update/);
+    assert.match((await levels()) ?? "", /_each_delete.* .*_each_insert.* .*_each_update/);
     await build({ tables: [tableSpec({ name: "orders" })] });
-    assert.doesNotMatch((await levels()) ?? "", /_row_/);
+    assert.doesNotMatch((await levels()) ?? "", /_each_/);
     await query("insert into orders values (2, 1)");
     assert.deepEqual(await lines(), ["Insert orders [2]"]);
   });

@@ -2,11 +2,13 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type pg from "pg";
 import { captureNames } from "../../src/core/capture/names.ts";
+import { ALL_LANES } from "../../src/core/delivery/lanes.ts";
 import { buildCapture } from "../../src/postgres/build.ts";
-import { CallbackLeases } from "../../src/postgres/callback-lease.ts";
+import { CallbackLeases, type Lease } from "../../src/postgres/callback-lease.ts";
 import { createPool } from "../../src/postgres/connect.ts";
 import { readDeliveryStatus } from "../../src/postgres/delivery-status.ts";
 import { OutboxReader } from "../../src/postgres/outbox.ts";
+import { RelayStore } from "../../src/postgres/relay-store.ts";
 import { OutboxCursor } from "../../src/worker/outbox-cursor.ts";
 import { captureSpec } from "../support/capture-spec.ts";
 import { connect, type TestDatabase, type TestEnd, testDatabase } from "../support/postgres.ts";
@@ -120,19 +122,26 @@ describe("leases", () => {
     const alive = { pid: rows[0]?.pid ?? 0, startedAt: rows[0]?.started ?? "" };
     const one = { id: "one", session: alive, leaseSeconds: 60 };
     const two = { id: "two", session: null, leaseSeconds: 60 };
-    const [first] = await leases.acquire(["a"], one);
+    const take = async (holder: typeof one | typeof two) => {
+      const taken = await leases.take("a", 0, ALL_LANES, holder);
+      return taken ? (await leases.held("a", holder.id))[0] : undefined;
+    };
+    await leases.announce(["a"], one);
+    const first = await take(one);
     assert.ok(first !== undefined);
-    assert.deepEqual(await leases.acquire(["a"], two), []);
+    assert.equal(await take(two), undefined);
     await session.end();
-    const position = { ...first.position, ahead: null, aheadId: null };
-    let second = (await leases.acquire(["a"], two))[0];
-    while (second === undefined) second = (await leases.acquire(["a"], two))[0]; // the server notices the end of the session
+    let second = await take(two);
+    while (second === undefined) second = await take(two); // the server notices the end of the session
     assert.equal(Number(second.term), Number(first.term) + 1);
-    assert.equal(await leases.checkpoint("a", first.term, { ...position, seen: "999999:999999:" }), false);
-    assert.deepEqual(await leases.renew([{ callback: "a", term: first.term }], one), []);
-    assert.equal(await leases.checkpoint("a", second.term, position), true);
-    await leases.release("a", second.term);
-    assert.equal((await leases.acquire(["a"], one)).length, 1);
+    const store = (lease: Lease) => new RelayStore(pool, NAMES, new OutboxReader(pool, NAMES), [lease]);
+    const position = { ...first.position, ahead: null, aheadId: null };
+    const later = { ...position, seen: "999999:999999:" };
+    assert.equal(await store(first).checkpoint(later, [first], []), false);
+    assert.deepEqual(await leases.renew([first], one), []);
+    assert.equal(await store(second).checkpoint(position, [second], []), true);
+    await leases.release(second);
+    assert.ok((await take(one)) !== undefined);
   });
 });
 

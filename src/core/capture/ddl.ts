@@ -60,7 +60,12 @@ export function statementsFor(action: CaptureAction, names: CaptureNames, source
         `insert into ${schema}.callback (name, seen) values (${literal(action.callback)}, pg_current_snapshot()) on conflict (name) do nothing`,
       ];
     case "RemoveCallback":
-      return [`delete from ${schema}.callback where name = ${literal(action.callback)}`];
+      return [
+        `delete from ${schema}.callback where name = ${literal(action.callback)}`,
+        ...["lease", "agreed_window", "parked"].map(
+          (table) => `delete from ${schema}.${table} where callback = ${literal(action.callback)}`,
+        ),
+      ];
     case "SetTriggers": {
       // A trigger that is wrong under the right name, disabled ones too, is replaced in place: no moment without capture.
       const created = action.create.map((operation) => createTrigger(operation, action, names));

@@ -91,7 +91,7 @@ function desiredTable(relation: ObservedRelation, entry: TableSpec, replicated: 
     name,
     isPartition,
     root: relation.root ?? { schema, name },
-    level: level === "Statement" && isByRow(rule, when, replicated) ? "Row" : level,
+    level: level === "Statement" && isByRow(rule, when, replicated) ? "EachRow" : level,
     operations: entry.operations.filter((one) => !isPartition || one === "Truncate"),
     about: aboutTable(entry.key ?? relation.key, columnsDigest, rule),
     rule,

@@ -2,9 +2,10 @@
  * The triggers of a captured table, by level.
  *
  * Statement: an ordinary table that is captured as it is; one call for all rows of a statement.
+ * EachRow: an ordinary table whose rows are chosen or changed one by one, or that replication writes to.
  * Row: a partitioned table, whose row triggers PostgreSQL gives to every partition by itself, also to those
- *   that come, so that writes to a partition are captured in any case; a table of an inheritance tree, where a
- *   statement on a parent changes rows of its children; and a table whose rows are chosen or changed one by one.
+ *   that come, so that writes to a partition are captured in any case; and a table of an inheritance tree, where a
+ *   statement on a parent changes rows of its children.
  * Partition: only TRUNCATE, which is no matter of rows.
  *
  * Names differ by level: a table can be attached as a partition while it still has triggers of its own.
@@ -15,11 +16,12 @@ import type { ObservedTrigger, TableName } from "./model.ts";
 import type { CaptureNames } from "./names.ts";
 import { ident, literal, qualified } from "./quote.ts";
 
-export type CaptureLevel = "Statement" | "Row" | "Partition";
+export type CaptureLevel = "Statement" | "EachRow" | "Row" | "Partition";
 
 interface TriggerShape {
   readonly operation: Operation;
-  readonly byRow: boolean;
+  /** Of Truncate it is that of any. */
+  readonly level: CaptureLevel;
   readonly name: string;
   /** What follows the table's name, as the server prints it. */
   readonly clause: string;
@@ -43,15 +45,15 @@ export const CAPTURED_AS = `
  */
 export const TRIGGER_HEAD = `format('CREATE TRIGGER %I AFTER %s ON %I.%I %s ', shape.trigger_name, upper(shape.verb), nspname, relname, shape.clause)`;
 
-/** Rows (verb, by row, trigger name, clause) for `values ... as shape`. */
+/** Rows (verb, level, trigger name, clause) for `values ... as shape`. */
 export function triggerValues(names: CaptureNames): string {
-  const rows = triggerShapes(names).map(({ operation, byRow, name, clause }) =>
-    [literal(operation.toLowerCase()), String(byRow), literal(name), literal(clause)].join(", "),
+  const rows = triggerShapes(names).map(({ operation, level, name, clause }) =>
+    [operation.toLowerCase(), level, name, clause].map(literal).join(", "),
   );
   return rows.map((row) => `(${row})`).join(", ");
 }
 
-export const TRIGGER_COLUMNS = "(verb, by_row, trigger_name, clause)";
+export const TRIGGER_COLUMNS = "(verb, of_level, trigger_name, clause)";
 
 export interface TriggeredTable {
   readonly table: TableName;
@@ -93,7 +95,10 @@ export function createTrigger(
       ...(condition === undefined
         ? []
         : [`select ${names.schema}.check_condition(${literal(on)}::regclass, ${literal(name)})`]),
-      ...(table.replicated ? [`alter table ${on} enable always trigger ${ident(name)}`] : []),
+      // Event triggers would take it for a change of the table.
+      ...(table.replicated
+        ? ["set local pgevents.build = on", `alter table ${on} enable always trigger ${ident(name)}`]
+        : []),
     ],
   };
 }
@@ -118,7 +123,7 @@ function printedLiteral(text: string): string {
 
 function procedureFor(operation: Operation, { level, settingsMatter }: TriggeredTable): string {
   if (operation === "Truncate") return "capture_truncate";
-  return level === "Row"
+  return isByRow(level)
     ? "capture_row"
     : `capture_${operation.toLowerCase()}${settingsMatter ? "_fixed" : ""}`;
 }
@@ -128,9 +133,13 @@ function triggerArguments(
   { root, level, about, rule, when }: TriggeredTable,
 ): string[] {
   if (operation === "Truncate") return level === "Partition" ? [root.schema, root.name] : [];
-  if (level !== "Row") return [about];
+  if (!isByRow(level)) return [about];
   const condition = when[operation];
   return [about, root.schema, root.name, rule, ...(condition === undefined ? [] : [shortDigest(condition)])];
+}
+
+function isByRow(level: CaptureLevel): boolean {
+  return level === "EachRow" || level === "Row";
 }
 
 const TRANSITION_TABLES: Readonly<Partial<Record<Operation, string>>> = {
@@ -140,21 +149,22 @@ const TRANSITION_TABLES: Readonly<Partial<Record<Operation, string>>> = {
 };
 
 function shapeFor(operation: Operation, level: CaptureLevel, names: CaptureNames): TriggerShape {
-  const byRow = level === "Row" && operation !== "Truncate";
-  const shape = triggerShapes(names).find((one) => one.operation === operation && one.byRow === byRow);
+  const wanted = operation === "Truncate" ? "Statement" : level;
+  const shape = triggerShapes(names).find((one) => one.operation === operation && one.level === wanted);
   if (shape === undefined) throw new Error(`no trigger for ${operation}`);
   return shape;
 }
 
 function triggerShapes({ mark }: CaptureNames): TriggerShape[] {
-  return [false, true].flatMap((byRow) =>
-    OPERATIONS.filter((operation) => !byRow || operation !== "Truncate").map((operation) => {
+  const prefixes = { Statement: "", EachRow: "each_", Row: "row_" };
+  return (["Statement", "EachRow", "Row"] as const).flatMap((level) =>
+    OPERATIONS.filter((operation) => !isByRow(level) || operation !== "Truncate").map((operation) => {
       const verb = operation.toLowerCase();
       return {
         operation,
-        byRow,
-        name: `pgevents_${byRow ? "row_" : ""}${verb}${mark}`,
-        clause: byRow ? "FOR EACH ROW" : `${TRANSITION_TABLES[operation] ?? ""}FOR EACH STATEMENT`,
+        level,
+        name: `pgevents_${prefixes[level]}${verb}${mark}`,
+        clause: isByRow(level) ? "FOR EACH ROW" : `${TRANSITION_TABLES[operation] ?? ""}FOR EACH STATEMENT`,
       };
     }),
   );

@@ -8,16 +8,20 @@ import type { ChangeEvent } from "../event.ts";
 export type Ordering = "Key" | "Source" | "None";
 
 export interface Ordered {
-  readonly event: ChangeEvent;
+  event: ChangeEvent;
   /** Earlier live entries this one waits for. */
   blockers: number;
   /** Later entries that wait for this one. */
   followers: Ordered[] | null;
-  orderKeys: readonly string[];
+  /** What it shares with the events it must come after; null: nothing. */
+  orderKey: string | null;
+  /** The same for the key that an update took away. */
+  oldOrderKey: string | null;
+  /** The table whose order it divides; null: it is no barrier. */
+  barrierOf: string | null;
+  /** Durably parked: what comes behind it alone is parked as well. */
+  parked: boolean;
 }
-
-const SOURCE_KEY: readonly string[] = ["source"];
-const NO_KEYS: readonly string[] = [];
 
 export class KeyOrder<E extends Ordered> {
   readonly #ordering: Ordering;
@@ -25,6 +29,10 @@ export class KeyOrder<E extends Ordered> {
   readonly #tails = new Map<string, E>();
   /** The last live barrier of each table. */
   readonly #barriers = new Map<string, E>();
+  /** The table of the last event: most often that of the next one. */
+  #schema = "";
+  #table = "";
+  #prefix = "";
 
   constructor(ordering: Ordering) {
     this.#ordering = ordering;
@@ -33,34 +41,22 @@ export class KeyOrder<E extends Ordered> {
   /**
    * Places an entry behind those it must follow.
    * @param live the entries that are not done, for the rare barrier
-   * @returns true when nothing is in its way
+   * @returns the last live entry of its key before it
    */
-  add(entry: E, live: Iterable<E>): boolean {
-    entry.orderKeys = this.#keysOf(entry.event);
-    for (const key of entry.orderKeys) {
-      const tail = this.#tails.get(key);
-      if (tail !== undefined) follow(entry, tail);
-      this.#tails.set(key, entry);
-    }
-    if (this.#ordering === "Key") this.#placeAtBarrier(entry, live);
-    return entry.blockers === 0;
+  add(entry: E, live: () => Iterable<E>): E | undefined {
+    if (this.#ordering === "Key") this.#addByKey(entry, live);
+    else if (this.#ordering === "Source") entry.orderKey = "source";
+    if (entry.oldOrderKey !== null) this.#follow(entry, entry.oldOrderKey);
+    return entry.orderKey === null ? undefined : this.#follow(entry, entry.orderKey);
   }
 
   /** Marks an entry done; returns the entries that became ready by that. */
-  finish(entry: E): E[] {
-    for (const key of entry.orderKeys) {
-      if (this.#tails.get(key) === entry) this.#tails.delete(key);
-    }
-    if (isBarrier(entry.event)) {
-      const table = tableOf(entry.event);
-      if (this.#barriers.get(table) === entry) this.#barriers.delete(table);
-    }
-    return this.release(entry);
-  }
-
-  /** Lets the followers go while the entry itself is still live: they travel behind it in one batch. */
-  release(entry: E): E[] {
-    if (entry.followers === null) return [];
+  finish(entry: E): readonly E[] {
+    this.#forget(entry, entry.orderKey);
+    if (entry.oldOrderKey !== null) this.#forget(entry, entry.oldOrderKey);
+    if (entry.barrierOf !== null && this.#barriers.get(entry.barrierOf) === entry)
+      this.#barriers.delete(entry.barrierOf);
+    if (entry.followers === null) return NONE;
     const followers = entry.followers as E[];
     entry.followers = null;
     return followers.filter((follower) => {
@@ -69,36 +65,79 @@ export class KeyOrder<E extends Ordered> {
     });
   }
 
-  #placeAtBarrier(entry: E, live: Iterable<E>): void {
-    if (!isBarrier(entry.event)) {
-      if (this.#barriers.size === 0) return;
-      const barrier = this.#barriers.get(tableOf(entry.event));
-      if (barrier !== undefined) follow(entry, barrier);
-      return;
-    }
-    const table = tableOf(entry.event);
-    for (const other of live) {
-      if (other !== entry && tableOf(other.event) === table) follow(entry, other);
-    }
-    this.#barriers.set(table, entry);
+  /**
+   * Whether an entry may lie parked while the log goes on without it: it has one key at most. What concerns
+   * more, a barrier or an update of the key, holds its place in the log until it is done.
+   */
+  mayPark(entry: E): boolean {
+    return this.#ordering !== "Source" && entry.barrierOf === null && entry.oldOrderKey === null;
   }
 
-  #keysOf(event: ChangeEvent): readonly string[] {
-    if (this.#ordering === "None") return NO_KEYS;
-    if (this.#ordering === "Source") return SOURCE_KEY;
-    const table = tableOf(event);
-    if (event.key === null) return isBarrier(event) ? NO_KEYS : [table];
-    const key = table + event.key;
-    return event.oldKey === null ? [key] : [key, table + event.oldKey];
+  /** Whether an entry that waits for a parked one waits for nothing else, and may be parked behind it. */
+  isBehindParked(entry: E): boolean {
+    return entry.blockers === 1 && entry.orderKey !== null && this.mayPark(entry);
+  }
+
+  /** Events that went along in one batch wait for each other again. They have one key at most (`mayPark`). */
+  separate(entries: readonly E[]): void {
+    const last = new Map<string, E>();
+    for (const entry of entries) {
+      if (entry.orderKey === null) continue;
+      const before = last.get(entry.orderKey);
+      if (before !== undefined) follow(entry, before);
+      last.set(entry.orderKey, entry);
+    }
+  }
+
+  #addByKey(entry: E, live: () => Iterable<E>): void {
+    const { event } = entry;
+    if (isBarrier(event)) {
+      const table = barrierTable(event);
+      entry.barrierOf = table;
+      for (const other of live()) {
+        if (other !== entry && (other.barrierOf ?? this.#prefixOf(other.event)) === table)
+          follow(entry, other);
+      }
+      this.#barriers.set(table, entry);
+      if (event.key === null) return;
+    }
+    const prefix = this.#prefixOf(event);
+    entry.orderKey = event.key === null ? prefix : prefix + event.key;
+    if (event.oldKey !== null) entry.oldOrderKey = prefix + event.oldKey;
+    if (this.#barriers.size === 0 || entry.barrierOf !== null) return;
+    const barrier = this.#barriers.get(prefix);
+    if (barrier !== undefined) follow(entry, barrier);
+  }
+
+  #follow(entry: E, key: string): E | undefined {
+    const tail = this.#tails.get(key);
+    if (tail !== undefined) follow(entry, tail);
+    this.#tails.set(key, entry);
+    return tail;
+  }
+
+  #forget(entry: E, key: string | null): void {
+    if (key !== null && this.#tails.get(key) === entry) this.#tails.delete(key);
+  }
+
+  #prefixOf({ schema, table }: ChangeEvent): string {
+    if (schema !== this.#schema || table !== this.#table) {
+      this.#schema = schema;
+      this.#table = table;
+      this.#prefix = `${schema}\0${table}\0`;
+    }
+    return this.#prefix;
   }
 }
 
-function isBarrier({ operation }: ChangeEvent): boolean {
+const NONE: readonly never[] = [];
+
+export function isBarrier({ operation }: ChangeEvent): boolean {
   return operation === "Truncate" || operation === "SchemaChange";
 }
 
 /** A partition is emptied in the order of the table that it is a part of. */
-function tableOf(event: ChangeEvent): string {
+function barrierTable(event: ChangeEvent): string {
   const { schema, table } = event.operation === "Truncate" ? (rootOf(event) ?? event) : event;
   return `${schema}\0${table}\0`;
 }

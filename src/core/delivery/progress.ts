@@ -1,12 +1,15 @@
 /**
  * Turns acknowledgements in any order into a position: the longest prefix of the events, in the
- * order they were read, that is done. Knows windows and whether each is done, nothing of delivery.
+ * order they were read, that is passed. Knows windows and what is passed, nothing of delivery.
  */
 import type { Position } from "./position.ts";
 
 export interface Tracked {
   readonly id: string;
-  done: boolean;
+  /** The position may pass it: it is done, or durably parked. */
+  passed: boolean;
+  /** Not null: other holders wait for the position to come right before it. */
+  readonly crossing: unknown;
 }
 
 interface Window {
@@ -31,16 +34,16 @@ export class Progress<T extends Tracked> {
     this.#aheadId = start.aheadId;
   }
 
-  /** Entries between the head and the last one read, done or not. */
+  /** Entries between the head and the last one read, passed or not. */
   get span(): number {
     return this.#entries.length - this.#head;
   }
 
-  /** The entries from the head on, done ones among them. */
-  *live(): Generator<T> {
+  /** The entries that are not passed. */
+  *open(): Generator<T> {
     for (let index = this.#head; index < this.#entries.length; index += 1) {
       const entry = this.#entries[index];
-      if (entry !== undefined && !entry.done) yield entry;
+      if (entry !== undefined && !entry.passed) yield entry;
     }
   }
 
@@ -57,10 +60,10 @@ export class Progress<T extends Tracked> {
     this.advance();
   }
 
-  /** Moves the head over everything that is done. */
+  /** Moves the head over everything that is passed. */
   advance(): void {
     for (let window = this.#windows[0]; window !== undefined; window = this.#windows[0]) {
-      this.#passDone(window);
+      this.#moveOn(window);
       if (window.left > 0 || !window.complete) break;
       this.#seen = window.snapshot;
       this.#ahead = null;
@@ -74,13 +77,16 @@ export class Progress<T extends Tracked> {
   }
 
   position(): Position {
+    const [window, next] = [this.#windows[0], this.#entries[this.#head]];
+    if (window !== undefined && next !== undefined && window.left > 0 && next.crossing !== null)
+      return { seen: this.#seen, ahead: window.snapshot, aheadId: String(BigInt(next.id) - 1n) };
     return { seen: this.#seen, ahead: this.#ahead, aheadId: this.#aheadId };
   }
 
-  #passDone(window: Window): void {
+  #moveOn(window: Window): void {
     while (window.left > 0) {
       const entry = this.#entries[this.#head];
-      if (entry === undefined || !entry.done) return;
+      if (entry === undefined || !entry.passed) return;
       this.#head += 1;
       window.left -= 1;
       this.#ahead = window.snapshot;

@@ -1,49 +1,41 @@
 /**
- * The state of one callback's relay, without clock, random or I/O: what was read, what may be sent
- * now, what waits, and how far the callback is. The shell (src/worker/relay.ts) reads, sends and
- * writes; it asks `next` what to send and tells `settle` what came of it.
+ * The state of one relay, without clock, random or I/O: what was read, what may be sent now, what waits,
+ * and how far the callback is. The shell (src/worker/relay.ts) reads, sends and writes; it asks `next` what
+ * to send and tells `settle` what came of it.
  *
  *   read ─► blocked (an earlier event of its key is live) ─► ready ─► in flight ─► done
- *                                                              ▲         │
- *                                                              └ waiting ┘ retryable failure
- *                                                                        └► dead letter ─► done
+ *              │                                               ▲         │
+ *              │ behind a parked one                           └ waiting ┘ retryable failure
+ *              ▼                                                    │    └► dead letter ─► done
+ *            parked ◄──────────── fails for long, others succeed ───┘
+ *
+ * Parked means stored in the database: the position passes a parked event, which goes on waiting, being
+ * sent and keeping its key in order as before.
  *
  * Invariants: events of one key are in flight one after the other, or together in one batch in id
  * order; an event is done only when acknowledged or durably a dead letter; the position never passes
- * an event that is not done.
+ * an event that is neither done nor parked.
  */
 import type { ChangeEvent } from "../event.ts";
 import { EndpointHealth } from "./endpoint-health.ts";
-import { KeyOrder, type Ordered, type Ordering } from "./key-order.ts";
+import {
+  type Entry,
+  emptied,
+  entryOf,
+  NOTHING,
+  type ParkedEvent,
+  type ReadEvent,
+  type Unit,
+  unitOf,
+} from "./entry.ts";
+import { fillBatch } from "./fill-batch.ts";
+import { KeyOrder, type Ordering } from "./key-order.ts";
+import { Parking } from "./parking.ts";
 import type { Position } from "./position.ts";
 import { Progress } from "./progress.ts";
-import { ReadyQueue, type Sequenced } from "./ready-queue.ts";
+import { ReadyQueue } from "./ready-queue.ts";
 import type { AttemptOutcome } from "./transport.ts";
-
-/** An event as it was read. `deferred`: its row images were too large to read ahead. */
-export interface ReadEvent {
-  readonly event: ChangeEvent;
-  readonly bytes: number;
-  readonly deferred: boolean;
-}
-
-export interface Entry extends Ordered, Sequenced {
-  event: ChangeEvent;
-  readonly id: string;
-  readonly bytes: number;
-  readonly deferred: boolean;
-  done: boolean;
-  followers: Entry[] | null;
-}
-
-/** What one attempt carries. Kept together over its attempts. */
-export interface Unit {
-  readonly entries: Entry[];
-  /** Attempts made so far with what the unit holds now. */
-  attempts: number;
-  /** After a refused batch: events go one by one, this many are done. Null: all in one attempt. */
-  oneByOne: number | null;
-}
+import { WaitingUnits } from "./waiting-units.ts";
 
 export type Settled =
   | { readonly kind: "done" }
@@ -59,6 +51,8 @@ export interface RelayOptions {
   readonly maxWaitMs: number;
   readonly maxInFlight: number;
   readonly attempts: number;
+  /** Events that may be parked; then failing keys hold the position. */
+  readonly maxParked: number;
   /** Milliseconds to wait before the attempt after the n-th (n from 1), jitter included. */
   readonly backoffMs: (attempt: number) => number;
 }
@@ -69,36 +63,67 @@ export class RelayState {
   readonly #progress: Progress<Entry>;
   readonly #health = new EndpointHealth();
   readonly #ready = new ReadyQueue<Entry>();
+  readonly #waiting = new WaitingUnits();
+  /** The same for parked ones. */
+  readonly #waitingParked = new WaitingUnits();
+  readonly #parking: Parking;
+  readonly #crossings = new Set<Entry>();
   #readySinceMs = 0;
-  /** Units that wait for their next attempt, by due time. */
-  #waiting: { unit: Unit; dueMs: number }[] = [];
   #inFlight = 0;
+  #eventsInFlight = 0;
+  #retriesInFlight = 0;
   #unsent = 0;
+  #unsentBytes = 0;
   #read = 0;
+  /** Sequence of the furthest event that is passed. */
+  #passed = -1;
+  #draining = false;
 
-  constructor(options: RelayOptions, start: Position) {
+  /** @param parked what lies parked, in id order */
+  constructor(options: RelayOptions, start: Position, parked: readonly ParkedEvent[] = []) {
     this.#options = options;
     this.#order = new KeyOrder(options.ordering);
     this.#progress = new Progress(start);
+    this.#parking = new Parking(options.maxParked, this.#order);
+    for (const one of parked) this.#restore(one);
   }
 
-  /** Events read and not done. */
+  /** Events read that are neither done nor parked. */
   get pending(): number {
     return this.#unsent;
+  }
+
+  /** Of those, the ones that are not in flight: what was read ahead. */
+  get readAhead(): number {
+    return this.#unsent - this.#eventsInFlight;
+  }
+
+  /** Bytes of row images in memory, those in flight among them. */
+  get bytes(): number {
+    return this.#unsentBytes;
   }
 
   get inFlight(): number {
     return this.#inFlight;
   }
 
-  /** Events kept in order behind the oldest that is not done; bounds how far to read ahead. */
+  /** Events kept in order behind the oldest that is not passed; bounds how far to read ahead. */
   get span(): number {
     return this.#progress.span;
   }
 
-  /** The endpoint as a whole does not take requests. */
+  get parked(): number {
+    return this.#parking.size;
+  }
+
+  /** The endpoint as a whole does not take requests, or some key fails. */
   get failing(): boolean {
-    return this.#health.closed || this.#waiting.length > 0;
+    return this.#health.closed || this.#waiting.size > 0 || this.#waitingParked.size > 0;
+  }
+
+  /** What waits for other holders only: see `crossed`. */
+  get crossings(): ReadonlySet<Entry> {
+    return this.#crossings;
   }
 
   /** Adds what was read of the window that ends at `snapshot`. `wanted`: the callback's filter. */
@@ -109,11 +134,19 @@ export class RelayState {
     nowMs: number,
     wanted: (event: ChangeEvent) => boolean,
   ): void {
-    const entries = rows.filter((row) => wanted(row.event)).map((row) => entryOf(row, this.#read++));
+    const entries: Entry[] = [];
+    for (const row of rows) {
+      if (!wanted(row.event) || this.#parking.holds(row.event.id)) continue;
+      entries.push(entryOf(row, this.#read));
+      this.#read += 1;
+    }
     this.#progress.add(snapshot, entries, complete);
     this.#unsent += entries.length;
     for (const entry of entries) {
-      if (this.#order.add(entry, this.#earlierThan(entry))) this.#pushReady(entry, nowMs);
+      if (!entry.deferred) this.#unsentBytes += entry.bytes;
+      const tail = this.#order.add(entry, () => this.#earlierThan(entry));
+      if (entry.blockers === 0) this.#release(entry, nowMs);
+      else if (tail?.parked === true) this.#parking.follow(entry);
     }
   }
 
@@ -122,7 +155,10 @@ export class RelayState {
     if (this.#inFlight >= this.#options.maxInFlight || !this.#health.mayStart(nowMs)) return null;
     const unit = this.#takeWaiting(nowMs) ?? this.#takeReady(nowMs);
     if (unit === null) return null;
+    unit.flight = { events: this.payload(unit).length, retry: isRetry(unit) };
     this.#inFlight += 1;
+    this.#eventsInFlight += unit.flight.events;
+    if (unit.flight.retry) this.#retriesInFlight += 1;
     this.#health.started();
     return unit;
   }
@@ -130,13 +166,9 @@ export class RelayState {
   /** When `next` can return something by time alone; null when only an outcome or a read changes that. */
   dueMs(nowMs: number): number | null {
     if (this.#inFlight >= this.#options.maxInFlight) return null;
-    const waiting = this.#waiting.reduce(
-      (least, { dueMs }) => Math.min(least, dueMs),
-      Number.POSITIVE_INFINITY,
-    );
     const ready =
       this.#ready.size > 0 ? this.#readySinceMs + this.#options.maxWaitMs : Number.POSITIVE_INFINITY;
-    const due = Math.min(waiting, ready);
+    const due = Math.min(this.#retryDueMs(), ready);
     if (due === Number.POSITIVE_INFINITY) return null;
     if (!this.#health.closed) return Math.max(due, nowMs);
     const opens = this.#health.dueMs();
@@ -152,6 +184,7 @@ export class RelayState {
   settle(unit: Unit, outcome: AttemptOutcome, nowMs: number): Settled {
     if (outcome.kind === "acknowledged") {
       this.#health.succeeded();
+      this.#parking.succeeded(nowMs);
       return this.#finish(unit, nowMs);
     }
     if (outcome.kind === "interrupted") {
@@ -160,6 +193,7 @@ export class RelayState {
       return this.#wait(unit, nowMs + retryAfterMs);
     }
     unit.attempts += 1;
+    unit.failedAtMs ??= nowMs;
     if (outcome.kind === "retryable") {
       const retryAfterMs = outcome.retryAfterMs ?? 0;
       this.#health.failed(nowMs, this.#options.backoffMs, retryAfterMs);
@@ -169,19 +203,83 @@ export class RelayState {
       }
     } else {
       this.#health.succeeded(); // it answers; it does not want this event
+      this.#parking.succeeded(nowMs);
     }
     const entry = unit.entries[unit.oneByOne ?? 0] as Entry;
     if (unit.entries.length > 1 && unit.oneByOne === null) {
       unit.oneByOne = 0; // one of them is the cause: find out which, in order
-      unit.attempts = 0;
-      return this.#wait(unit, nowMs);
+      return this.#wait(unit, nowMs, 0);
     }
     return { kind: "bury", entry, attempts: unit.attempts, error: `${outcome.code}: ${outcome.message}` };
   }
 
-  /** The dead letter of the unit's current event is stored. */
+  /** The dead letter of the unit's current event is stored, or its row is gone: it counts as done. */
   buried(unit: Unit, nowMs: number): void {
     this.#finish(unit, nowMs);
+  }
+
+  /** The other holders are where this entry needs them to be. */
+  crossed(entry: Entry, nowMs: number): void {
+    if (!this.#crossings.delete(entry)) return;
+    const { crossing } = entry;
+    entry.crossing = null;
+    if (crossing === "ours") this.#pushReady(entry, nowMs);
+    else this.#done(entry, nowMs);
+    this.#progress.advance();
+  }
+
+  /** Events to store as parked now; then call `park`, with those that were found in the outbox. */
+  toPark(nowMs: number): Entry[] {
+    if (this.#waiting.size === 0 && !this.#parking.follows && !this.#draining) return [];
+    const wants = this.#draining
+      ? (unit: Unit) => unit.entries.some((entry) => this.#isHole(entry))
+      : (unit: Unit) => this.#parking.isDue(unit, nowMs, this.#progress.span);
+    if (this.#parking.full) return [];
+    const units =
+      this.#draining || !this.#health.closed
+        ? this.#waiting.takeAll((unit) => this.#mayPark(unit) && wants(unit))
+        : [];
+    if (this.#draining && this.#health.closed) units.push(...this.#takeHoles());
+    const entries = this.#parking.begin(units);
+    return this.#draining ? entries.filter((entry) => this.#isHole(entry)) : entries;
+  }
+
+  /** Failed attempts of an event that is to be parked. */
+  attemptsOf(entry: Entry): number {
+    return this.#parking.attemptsOf(entry);
+  }
+
+  /** These are stored. `gone`: there was no row any more, so they are lost. */
+  park(stored: readonly Entry[], gone: readonly Entry[], nowMs: number): void {
+    for (const entry of stored) {
+      this.#leaveMemory(entry);
+      this.#pass(entry);
+      this.#parking.parked(entry);
+    }
+    for (const unit of this.#parking.units(stored)) {
+      this.#waitingParked.add(unit, nowMs + this.#options.backoffMs(Math.max(1, unit.attempts)));
+    }
+    for (const entry of gone) this.#done(entry, nowMs);
+    this.#progress.advance();
+  }
+
+  /** Ids of parked events that are done since the last call: to be taken away where they are stored. */
+  takeUnparked(): string[] {
+    return this.#parking.takeDone();
+  }
+
+  /** From now on only what leaves no gap before an event that is passed is sent. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  /** Nothing is left to be sent or parked before the position is the end of all that was sent. */
+  get drained(): boolean {
+    if (this.#inFlight > 0) return false;
+    const next = this.#ready.first;
+    if (next !== undefined && this.#isHole(next)) return false;
+    for (const entry of this.#crossings) if (this.#isHole(entry)) return false;
+    return true;
   }
 
   position(): Position {
@@ -189,88 +287,126 @@ export class RelayState {
   }
 
   *#earlierThan(entry: Entry): Generator<Entry> {
-    for (const other of this.#progress.live()) {
+    yield* this.#parking.entries();
+    for (const other of this.#progress.open()) {
       if (other === entry) return;
       yield other;
     }
   }
 
+  #restore({ event, bytes, attempts }: ParkedEvent): void {
+    const entry = entryOf({ event: emptied(event), bytes, deferred: true }, this.#read);
+    this.#read += 1;
+    entry.passed = true;
+    this.#order.add(entry, () => []);
+    this.#parking.restored(entry);
+    if (entry.blockers === 0) this.#waitingParked.add(unitOf([entry], attempts), 0);
+  }
+
   #finish(unit: Unit, nowMs: number): Settled {
     if (unit.oneByOne !== null && unit.oneByOne + 1 < unit.entries.length) {
-      this.#done(unit.entries[unit.oneByOne] as Entry, nowMs);
+      const entry = unit.entries[unit.oneByOne] as Entry;
+      this.#done(entry, nowMs);
       unit.oneByOne += 1;
-      unit.attempts = 0;
       this.#progress.advance();
-      return this.#wait(unit, nowMs);
+      return this.#wait(unit, nowMs, 0);
     }
+    this.#leaveFlight(unit);
     for (const entry of this.payload(unit)) this.#done(entry, nowMs);
-    this.#inFlight -= 1;
     this.#progress.advance();
     return { kind: "done" };
   }
 
   #done(entry: Entry, nowMs: number): void {
     entry.done = true;
-    this.#unsent -= 1;
-    for (const follower of this.#order.finish(entry)) this.#pushReady(follower, nowMs);
-    entry.event = EMPTIED; // the row is not needed any more, its place in the order is
+    if (entry.parked) this.#parking.done(entry);
+    else this.#leaveMemory(entry);
+    this.#pass(entry);
+    for (const follower of this.#order.finish(entry)) this.#release(follower, nowMs);
+    entry.event = NOTHING; // the row is not needed any more, its place in the order is
   }
 
-  #wait(unit: Unit, dueMs: number): Settled {
-    this.#inFlight -= 1;
-    this.#waiting.push({ unit, dueMs });
+  #pass(entry: Entry): void {
+    if (entry.passed) return;
+    entry.passed = true;
+    this.#unsent -= 1;
+    if (entry.sequence > this.#passed) this.#passed = entry.sequence;
+  }
+
+  #leaveMemory(entry: Entry): void {
+    if (entry.deferred) return;
+    this.#unsentBytes -= entry.bytes;
+    entry.deferred = true;
+    entry.event = emptied(entry.event);
+  }
+
+  #wait(unit: Unit, dueMs: number, attempts = unit.attempts): Settled {
+    this.#leaveFlight(unit);
+    unit.attempts = attempts;
+    (unit.entries[0]?.parked === true ? this.#waitingParked : this.#waiting).add(unit, dueMs);
     return { kind: "waiting" };
   }
 
-  /** Of the units whose time has come, the one that waits longest: probes go round all keys. */
+  #leaveFlight(unit: Unit): void {
+    this.#inFlight -= 1;
+    this.#eventsInFlight -= unit.flight.events;
+    if (unit.flight.retry) this.#retriesInFlight -= 1;
+  }
+
+  /** Retries, which may each take as long as an attempt may, leave room for what has not failed. */
+  #mayRetry(): boolean {
+    return this.#retriesInFlight < Math.max(1, this.#options.maxInFlight / 2);
+  }
+
   #takeWaiting(nowMs: number): Unit | null {
-    if (this.#waiting.length === 0) return null;
+    if (this.#draining) return null;
+    const dueMs = this.#retryDueMs();
     const probing = this.#health.closed; // the endpoint's own wait is over: any unit will do
-    let best = -1;
-    for (const [index, { dueMs }] of this.#waiting.entries()) {
-      if (!probing && dueMs > nowMs) continue;
-      if (best === -1 || dueMs < (this.#waiting[best]?.dueMs ?? 0)) best = index;
-    }
-    return best === -1 ? null : (this.#waiting.splice(best, 1)[0]?.unit ?? null);
+    if (dueMs > nowMs && !(probing && dueMs < Number.POSITIVE_INFINITY)) return null;
+    return (this.#waiting.dueMs <= this.#waitingParked.dueMs ? this.#waiting : this.#waitingParked).take();
+  }
+
+  #retryDueMs(): number {
+    if (!this.#mayRetry()) return Number.POSITIVE_INFINITY;
+    return Math.min(this.#waiting.dueMs, this.#waitingParked.dueMs);
   }
 
   #takeReady(nowMs: number): Unit | null {
     const count = this.#ready.size;
-    if (count === 0) return null;
+    const next = this.#ready.first;
+    if (next === undefined || (this.#draining && !this.#isHole(next))) return null;
     const { maxEvents, maxBytes, maxWaitMs } = this.#options;
-    if (maxWaitMs > 0 && count < maxEvents && nowMs < this.#readySinceMs + maxWaitMs) return null;
-    const first = this.#ready.take();
-    const entries = [first];
-    if (maxEvents > 1) this.#fill(entries, maxEvents, maxBytes - first.bytes);
+    if (!this.#draining && maxWaitMs > 0 && count < maxEvents && nowMs < this.#readySinceMs + maxWaitMs)
+      return null;
+    this.#ready.take();
+    const entries = [next];
+    if (maxEvents > 1 && !next.parked && !this.#draining)
+      fillBatch(entries, this.#ready, maxEvents, maxBytes);
     this.#readySinceMs = nowMs;
-    return { entries, attempts: 0, oneByOne: null };
+    return unitOf(entries);
   }
 
-  /** Fills a batch: followers of what is in it come along behind, then whatever else is ready. */
-  #fill(entries: Entry[], maxEvents: number, roomBytes: number): void {
-    let room = roomBytes;
-    const take = (entry: Entry): boolean => {
-      if (entries.length >= maxEvents || entry.bytes > room) return false;
-      room -= entry.bytes;
-      entries.push(entry);
-      return true;
-    };
-    for (let index = 0; entries.length < maxEvents; index += 1) {
-      const member = entries[index];
-      if (member === undefined) {
-        const other = this.#ready.first;
-        if (other === undefined || !take(other)) break;
-        this.#ready.take();
-        index -= 1;
-      } else if (member.followers !== null) {
-        member.followers = member.followers.filter((follower) => {
-          if (follower.blockers !== 1 || !take(follower)) return true;
-          follower.blockers = 0;
-          return false;
-        });
-      }
+  /** When the endpoint takes nothing, what is ready within what was sent is parked as well. */
+  #takeHoles(): Unit[] {
+    const units: Unit[] = [];
+    for (let next = this.#ready.first; next !== undefined && this.#isHole(next); next = this.#ready.first) {
+      if (!this.#order.mayPark(next)) break;
+      units.push(unitOf([this.#ready.take()]));
     }
-    entries.sort((a, b) => a.sequence - b.sequence);
+    return units;
+  }
+
+  #isHole(entry: Entry): boolean {
+    return !entry.passed && entry.sequence < this.#passed;
+  }
+
+  #mayPark({ entries, oneByOne }: Unit): boolean {
+    return entries.slice(oneByOne ?? 0).every((entry) => !entry.parked && this.#order.mayPark(entry));
+  }
+
+  #release(entry: Entry, nowMs: number): void {
+    if (entry.crossing === null) this.#pushReady(entry, nowMs);
+    else this.#crossings.add(entry);
   }
 
   #pushReady(entry: Entry, nowMs: number): void {
@@ -279,31 +415,6 @@ export class RelayState {
   }
 }
 
-const EMPTIED: ChangeEvent = {
-  id: "0",
-  transactionId: "0",
-  time: "",
-  operation: "Insert",
-  schema: "",
-  table: "",
-  key: null,
-  oldKey: null,
-  old: null,
-  new: null,
-  context: "{}",
-  schemaVersion: null,
-};
-
-function entryOf(row: ReadEvent, sequence: number): Entry {
-  return {
-    sequence,
-    event: row.event,
-    id: row.event.id,
-    bytes: row.bytes,
-    deferred: row.deferred,
-    done: false,
-    blockers: 0,
-    followers: null,
-    orderKeys: [],
-  };
+function isRetry({ failedAtMs, entries }: Unit): boolean {
+  return failedAtMs !== null || entries[0]?.parked === true;
 }

@@ -1,0 +1,183 @@
+/**
+ * What a relay writes: its position, parked events and dead letters. Each write names the leases it is made
+ * under; a holder that lost one while it was frozen changes nothing when it wakes.
+ */
+import type { Pool } from "pg";
+import type { CaptureNames } from "../core/capture/names.ts";
+import { type Entry, NOTHING, type ParkedEvent } from "../core/delivery/entry.ts";
+import type { Position } from "../core/delivery/position.ts";
+import type { Lease } from "./callback-lease.ts";
+import { storeDeadLetter } from "./dead-letters.ts";
+import type { OutboxReader } from "./outbox.ts";
+
+export interface DeadLetter {
+  readonly id: string;
+  readonly transactionId: string;
+  readonly attempts: number;
+  readonly error: string;
+}
+
+export interface LanePosition {
+  readonly part: number;
+  readonly lanes: number;
+  readonly position: Position;
+}
+
+export class RelayStore {
+  readonly #pool: Pool;
+  readonly #names: CaptureNames;
+  readonly #reader: OutboxReader;
+  readonly #callback: string;
+  readonly #leases: readonly Lease[];
+  readonly #parts: readonly number[];
+  readonly #terms: readonly string[];
+  readonly #life: string | null;
+
+  /** @param leases of one callback: the callback as a whole, or parts of its lanes */
+  constructor(pool: Pool, names: CaptureNames, reader: OutboxReader, leases: readonly Lease[]) {
+    this.#pool = pool;
+    this.#names = names;
+    this.#reader = reader;
+    this.#leases = [...leases].sort((a, b) => a.part - b.part);
+    this.#callback = leases[0]?.callback ?? "";
+    this.#parts = this.#leases.map(({ part }) => part);
+    this.#terms = this.#leases.map(({ term }) => term);
+    this.#life = leases[0]?.life ?? null;
+  }
+
+  /**
+   * Stores the position of some of the leases, and takes parked events away that are done since.
+   * @returns false when the leases are lost: nothing was written
+   */
+  async checkpoint(position: Position, leases: readonly Lease[], done: readonly string[]): Promise<boolean> {
+    const { schema } = this.#names;
+    const whole = this.#parts[0] === 0;
+    // A position that a crash of the server takes back costs repeats, and no write waits for the disk.
+    const update = `
+      update ${schema}.${whole ? "callback" : "lease"} as held
+      set seen = $2::pg_snapshot, ahead = $3::pg_snapshot, ahead_id = $4::bigint
+      from (select pg_catalog.set_config('synchronous_commit', 'off', true) as value) as setting
+      where setting.value = 'off' and holder is not null and $5 = (select ${schema}.current_life())
+        and ${whole ? "name = $1 and term = $6::bigint" : "callback = $1 and (part, term) in (select * from unnest($6::integer[], $7::bigint[]))"}`;
+    const { seen, ahead, aheadId } = position;
+    const values: unknown[] = [this.#callback, seen, ahead, aheadId, this.#life];
+    if (whole) values.push(this.#terms[0]);
+    else
+      values.push(
+        leases.map(({ part }) => part),
+        leases.map(({ term }) => term),
+      );
+    const wanted = whole ? 1 : leases.length;
+    if (done.length === 0) {
+      const { rowCount } = await this.#pool.query({
+        name: whole ? "pgevents_checkpoint" : "pgevents_checkpoint_lanes",
+        text: update,
+        values,
+      });
+      return rowCount === wanted;
+    }
+    const { rows } = await this.#pool.query<{ held: string }>({
+      text: `
+        with held as (${update} returning 1),
+        freed as (
+          delete from ${schema}.parked
+          where callback = $1 and id = any ($${values.length + 1}::bigint[]) and exists (select from held)
+        )
+        select count(*) as held from held`,
+      values: [...values, done],
+    });
+    return Number(rows[0]?.held) === wanted;
+  }
+
+  /** Where the holders of the other lanes are. */
+  async positionsOfOthers(): Promise<LanePosition[]> {
+    const { rows } = await this.#pool.query<[number, string, string, string | null, string | null]>({
+      name: "pgevents_others",
+      text: `
+        select part, lanes::text, seen::text, ahead::text, ahead_id::text
+        from ${this.#names.schema}.lease
+        where callback = $1 and part <> all ($2::integer[])`,
+      values: [this.#callback, this.#parts],
+      rowMode: "array",
+    });
+    return rows.map(([part, lanes, seen, ahead, aheadId]) => ({
+      part,
+      lanes: Number(lanes),
+      position: { seen, ahead, aheadId },
+    }));
+  }
+
+  /**
+   * Parks events, whole.
+   * @returns the ids of those that are parked; the others' rows were dropped. Null: the leases are lost
+   */
+  async park(
+    entries: readonly Entry[],
+    failures: (entry: Entry) => { attempts: number; error: string | null },
+  ): Promise<ReadonlySet<string> | null> {
+    const failed = entries.map(failures);
+    const { rows } = await this.#pool.query<{ stored: string[] | null }>({
+      text: `
+        select ${this.#names.schema}.park_events(
+          $1, $2::integer[], $3::bigint[], $4::xid8[], $5::bigint[], $6::integer[], $7::text[])::text[] as stored`,
+      values: [
+        this.#callback,
+        this.#parts,
+        this.#terms,
+        entries.map(({ event }) => event.transactionId),
+        entries.map(({ id }) => id),
+        failed.map(({ attempts }) => attempts),
+        failed.map(({ error }) => error),
+      ],
+    });
+    const stored = rows[0]?.stored ?? null;
+    return stored === null ? null : new Set(stored);
+  }
+
+  /** Notes another failed attempt of a parked event. */
+  async noteAttempts(id: string, attempts: number, error: string): Promise<void> {
+    await this.#pool.query({
+      name: "pgevents_note_attempts",
+      text: `update ${this.#names.schema}.parked set attempts = $3, error = $4 where callback = $1 and id = $2::bigint`,
+      values: [this.#callback, id, attempts, error],
+    });
+  }
+
+  /** The parked events of these lanes in id order, without their images. */
+  async readParked(): Promise<ParkedEvent[]> {
+    const lanes = this.#leases.reduce((mask, lease) => (mask | lease.lanes) >>> 0, 0);
+    const { schema } = this.#names;
+    const { rows } = await this.#pool.query<[string, string, string, string, string | null, number, number]>({
+      text: `
+        select id::text, xid::text, schema_name, table_name, key,
+          coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0), attempts
+        from ${schema}.parked
+        where callback = $1 and ($2::bigint >> ${schema}.lane_of(schema_name, table_name, key)) & 1 = 1
+        order by parked.id`, // not the text of the same name
+      values: [this.#callback, lanes],
+      rowMode: "array",
+    });
+    return rows.map(([id, transactionId, tableSchema, table, key, bytes, attempts]) => ({
+      event: { ...NOTHING, id, transactionId, schema: tableSchema, table, key },
+      bytes,
+      attempts,
+    }));
+  }
+
+  /** The whole events of entries that were read without images; those whose rows were dropped are missing. */
+  async readWhole(entries: readonly Entry[]): Promise<Map<string, Entry["event"]>> {
+    const found = new Map<string, Entry["event"]>();
+    for (const entry of entries) {
+      const event = entry.parked
+        ? await this.#reader.readParked(this.#callback, entry.id)
+        : await this.#reader.readImages(entry.event);
+      if (event !== undefined) found.set(entry.id, event);
+    }
+    return found;
+  }
+
+  /** @returns once the dead letter is durable: true; false when the event was dropped before */
+  bury(letter: DeadLetter): Promise<boolean> {
+    return storeDeadLetter(this.#pool, this.#names, { callback: this.#callback, ...letter });
+  }
+}

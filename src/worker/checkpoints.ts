@@ -1,0 +1,73 @@
+/**
+ * When the position is stored: after some events at the latest, so that a crash repeats few; after some
+ * milliseconds when there are fewer; one write at a time. `write` repeats until it succeeds or the relay ends.
+ */
+
+/** Events acknowledged since the last write that are worth one. */
+const EVENTS = 24;
+/** Milliseconds between two writes at least, and until a write when fewer events come. */
+const LEAST_MS = 1.2;
+const LAZY_MS = 10;
+/** A position that moved by nothing but others' transactions is stored this often. */
+const IDLE_MS = 10_000;
+
+export class Checkpoints {
+  readonly #write: () => Promise<void>;
+  readonly #idle: NodeJS.Timeout;
+  #unsaved = 0;
+  #lastMs = 0;
+  #timer: NodeJS.Timeout | null = null;
+  #writing: Promise<void> | null = null;
+  #ended = false;
+
+  constructor(write: () => Promise<void>) {
+    this.#write = write;
+    this.#idle = setInterval(() => this.#start(), IDLE_MS);
+  }
+
+  /** So many events were acknowledged. */
+  note(events: number): void {
+    this.#unsaved += events;
+    if (this.#unsaved >= EVENTS) this.#hurry();
+    else this.#timer ??= this.#later(LAZY_MS);
+  }
+
+  /** Somebody waits for the position. */
+  hurry(): void {
+    this.#unsaved += 1;
+    this.#hurry();
+  }
+
+  /** Stores what is there now; no write is started by itself after that. */
+  async end(): Promise<void> {
+    this.#ended = true;
+    clearInterval(this.#idle);
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    await this.#writing;
+    await this.#write();
+  }
+
+  #hurry(): void {
+    if (this.#writing !== null) return;
+    const waitMs = this.#lastMs + LEAST_MS - performance.now();
+    if (waitMs <= 0) this.#start();
+    else this.#timer ??= this.#later(waitMs);
+  }
+
+  #later(milliseconds: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      this.#timer = null;
+      this.#start();
+    }, milliseconds);
+  }
+
+  #start(): void {
+    if (this.#writing !== null || this.#ended) return;
+    this.#unsaved = 0;
+    this.#lastMs = performance.now();
+    this.#writing = this.#write().finally(() => {
+      this.#writing = null;
+      if (!this.#ended && this.#unsaved > 0) this.note(0);
+    });
+  }
+}

@@ -1,0 +1,165 @@
+/** Several workers share the lanes of a callback: real processes, which come, go, hang and lose their database. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { startTraffic } from "../support/lane-traffic.ts";
+import { callbackTo, localSource } from "../support/local-source.ts";
+import { type TestDatabase, type TestEnd, testDatabase } from "../support/postgres.ts";
+import { type CliProcess, eventually } from "../support/processes.ts";
+import { type Receiver, startReceiver } from "../support/receiver.ts";
+import { Replica, rowText } from "../support/replica.ts";
+
+const TABLE = "create table orders (id integer primary key, note text)";
+
+async function scene(t: TestEnd, changes: Record<string, unknown> = {}) {
+  const database = await testDatabase(t, { owner: true });
+  const receiver = await startReceiver(t);
+  await database.query(TABLE);
+  const source = localSource(t, database, { callbacks: [callbackTo(receiver.url, changes)] });
+  await source.build();
+  return { database, receiver, source };
+}
+
+/** Traffic that waits for the receiver: half of the statements change something at least. */
+const trafficFor = (database: TestDatabase, receiver: Receiver, seed: number) =>
+  startTraffic(database, seed, (statements) => receiver.waitFor(statements / 2 - 200, 60_000));
+
+/** How many lanes each worker that is alive holds, in descending order; 32 of one when nothing is shared out. */
+async function lanesOfEach(database: TestDatabase): Promise<number[]> {
+  const { rows } = await database.query<{ lanes: number }>(`
+    select sum(length(replace(lanes::bit(32)::text, '0', '')))::integer as lanes
+    from (
+      select holder, lanes, expires_at from pgevents.lease
+      union all
+      select holder, 4294967295, expires_at from pgevents.callback where holder is not null
+    ) as held
+    where holder is not null and expires_at > clock_timestamp()
+    group by holder
+    order by lanes desc`);
+  return rows.map(({ lanes }) => lanes);
+}
+
+function untilShared(database: TestDatabase, expected: readonly number[]): Promise<unknown> {
+  return eventually(
+    async () => {
+      assert.deepEqual(await lanesOfEach(database), expected);
+      return true;
+    },
+    { timeoutMs: 40_000, what: `lanes shared out as ${expected.join(", ")}` },
+  );
+}
+
+/** All changes have come, in an order that rebuilds the table. */
+async function assertComplete(database: TestDatabase, receiver: Receiver): Promise<void> {
+  const { rows } = await database.query<{ captured: number }>(
+    "select count(*)::integer as captured from pgevents.outbox where operation <> 'S'",
+  );
+  const captured = rows[0]?.captured ?? 0;
+  await receiver.waitFor((events) => new Set(events.map(({ id }) => id)).size >= captured, 60_000);
+  const replica = new Replica();
+  for (const event of receiver.events) replica.apply(event);
+  assert.equal(replica.received, captured);
+  const orders = await database.query<{ id: number; note: string | null }>("select id, note from orders");
+  assert.deepEqual(
+    replica.content("orders", ["id", "note"]),
+    orders.rows.map((row) => rowText(row, ["id", "note"])).sort(),
+  );
+}
+
+const exitCodes = (workers: readonly CliProcess[]) =>
+  Promise.all(workers.map(async ({ exited }) => (await exited).code));
+
+test("G2 G5 lanes are shared out evenly when workers come and go, and nothing is delivered twice or out of order", async (t) => {
+  const { database, receiver, source } = await scene(t);
+  const workers = [await source.startWorker()];
+  const traffic = trafficFor(database, receiver, 7);
+  await untilShared(database, [32]);
+  workers.push(await source.startWorker());
+  await untilShared(database, [16, 16]);
+  for (let more = 0; more < 3; more += 1) workers.push(await source.startWorker({ waitForRelay: false }));
+  await untilShared(database, [7, 7, 6, 6, 6]);
+  for (const worker of workers.slice(1)) worker.kill("SIGTERM");
+  assert.deepEqual(await exitCodes(workers.slice(1)), [0, 0, 0, 0]);
+  await untilShared(database, [32]);
+  await eventually(async () => (await database.query("select from pgevents.lease")).rowCount === 0);
+  await traffic.end();
+  await assertComplete(database, receiver);
+  assert.equal(receiver.duplicates, 0);
+});
+
+test("G1 G2 a worker that is killed, and one that hangs, are replaced within 15 seconds", async (t) => {
+  const { database, receiver, source } = await scene(t);
+  const [one, two, three] = [
+    await source.startWorker(),
+    await source.startWorker(),
+    await source.startWorker(),
+  ];
+  await untilShared(database, [11, 11, 10]);
+  const traffic = trafficFor(database, receiver, 8);
+  await receiver.waitFor(200);
+  one.kill("SIGKILL");
+  const killedMs = performance.now();
+  await untilShared(database, [16, 16]);
+  assert.ok(performance.now() - killedMs < 15_000, `${performance.now() - killedMs} ms`);
+  two.kill("SIGSTOP");
+  const stoppedMs = performance.now();
+  await untilShared(database, [32]);
+  assert.ok(performance.now() - stoppedMs < 15_000, `${performance.now() - stoppedMs} ms`);
+  two.kill("SIGCONT");
+  await untilShared(database, [16, 16]);
+  await traffic.end();
+  await assertComplete(database, receiver);
+  three.kill("SIGTERM");
+  assert.deepEqual(await exitCodes([three]), [0]);
+});
+
+test("G1 G2 parked keys and what came after them survive a crash in order; the others go on meanwhile", async (t) => {
+  let refuse = true;
+  const database = await testDatabase(t, { owner: true });
+  const receiver = await startReceiver(t, {
+    respond: ({ events }) => (refuse && events[0]?.subject.endsWith("/[1]") ? 500 : 204),
+  });
+  await database.query(TABLE);
+  const delivery = { backoffSeconds: 1, maxBackoffSeconds: 2, attempts: 1000 };
+  const source = localSource(t, database, { callbacks: [callbackTo(receiver.url, { delivery })] });
+  await source.build();
+  let worker = await source.startWorker();
+  await database.query("insert into orders values (1, '0'), (2, '0')");
+  const parked = async () =>
+    (
+      await database.query<{ ids: number[] | null }>(
+        "select array_agg(id::integer order by id) as ids from pgevents.parked",
+      )
+    ).rows[0]?.ids ?? [];
+  let round = 0;
+  const write = async () => {
+    round += 1;
+    await database.query("update orders set note = $1", [String(round)]);
+  };
+  await eventually(async () => {
+    await write(); // what succeeds shows that it is the key that fails
+    return (await parked()).length > 1;
+  });
+  worker.kill("SIGKILL");
+  await worker.exited;
+  const before = await parked();
+  worker = await source.startWorker();
+  await write();
+  await eventually(async () => (await parked()).length > before.length);
+  await receiver.waitFor((events) =>
+    events.some(({ data }) => data.new?.id === 2 && data.new.note === String(round)),
+  );
+  worker.kill("SIGKILL");
+  await worker.exited;
+  refuse = false;
+  await source.startWorker();
+  const notes = (id: number) => {
+    const seen = new Set<string>();
+    return receiver.events
+      .filter((event) => event.data.new?.id === id && !seen.has(event.id) && seen.add(event.id))
+      .map(({ data }) => Number(data.new?.note));
+  };
+  await receiver.waitFor(() => notes(1).length === round + 1 && notes(2).length === round + 1);
+  const inOrder = Array.from({ length: round + 1 }, (_, index) => index);
+  assert.deepEqual([notes(1), notes(2)], [inOrder, inOrder]);
+  await eventually(async () => (await parked()).length === 0);
+});

@@ -141,7 +141,7 @@ begin
       where name = callback_name;
       return true;
     end if;
-    perform @schema@.cut_callback(whole, every_lane & ~wanted_lanes);
+    perform @schema@.cut_callback(callback_name, every_lane & ~wanted_lanes);
     wanted_part := 1;
     wanted_lanes := every_lane & wanted_lanes;
   end if;
@@ -151,7 +151,7 @@ begin
       and @schema@.is_alive(found_part.expires_at, found_part.holder_pid, found_part.holder_started)) then
     return false;
   end if;
-  perform @schema@.cut_part(found_part, found_part.lanes & ~wanted_lanes);
+  perform @schema@.cut_part(callback_name, wanted_part, found_part.lanes & ~wanted_lanes);
   update @schema@.lease
   set holder = new_holder, term = term + 1, expires_at = ends, holder_pid = session_pid, holder_started = session_started
   where callback = callback_name and part = wanted_part;
@@ -160,30 +160,29 @@ end
 $$;
 
 -- Makes two parts of a callback that was held as a whole; who held it holds the first one. `cut` lanes make the second.
-create or replace function @schema@.cut_callback(whole @schema@.callback, cut bigint) returns void
+create or replace function @schema@.cut_callback(callback_name text, cut bigint) returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into @schema@.lease (
     callback, part, lanes, seen, ahead, ahead_id, holder, term, expires_at, holder_pid, holder_started)
-  values
-    (whole.name, 1, 4294967295 & ~cut, whole.seen, whole.ahead, whole.ahead_id,
-      whole.holder, 1, whole.expires_at, whole.holder_pid, whole.holder_started),
-    (whole.name, 2, cut, whole.seen, whole.ahead, whole.ahead_id, null, 0, null, null, null);
-  if whole.ahead is not null then -- both go on in the window that is under way
-    insert into @schema@.agreed_window (callback, seen, ahead)
-    values (whole.name, whole.seen::text, whole.ahead::text)
-    on conflict (callback, seen) do update set ahead = excluded.ahead;
-  end if;
+  select name, 1, 4294967295 & ~cut, seen, ahead, ahead_id, holder, 1, expires_at, holder_pid, holder_started
+  from @schema@.callback where name = callback_name
+  union all
+  select name, 2, cut, seen, ahead, ahead_id, null, 0, null, null, null
+  from @schema@.callback where name = callback_name;
+  insert into @schema@.agreed_window (callback, seen, ahead) -- both go on in the window that is under way
+  select name, seen::text, ahead::text from @schema@.callback where name = callback_name and ahead is not null
+  on conflict (callback, seen) do update set ahead = excluded.ahead;
   update @schema@.callback
   set holder = null, term = term + 1, expires_at = null, holder_pid = null, holder_started = null
-  where name = whole.name;
+  where name = callback_name;
 end
 $$;
 
 -- Makes a part that nobody holds of some lanes of another.
-create or replace function @schema@.cut_part(found_part @schema@.lease, cut bigint) returns void
+create or replace function @schema@.cut_part(callback_name text, cut_from integer, cut bigint) returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
@@ -192,10 +191,10 @@ begin
     return;
   end if;
   insert into @schema@.lease (callback, part, lanes, seen, ahead, ahead_id)
-  select found_part.callback, max(part) + 1, cut, found_part.seen, found_part.ahead, found_part.ahead_id
+  select callback, (select max(part) + 1 from @schema@.lease where callback = callback_name), cut, seen, ahead, ahead_id
   from @schema@.lease
-  where callback = found_part.callback;
-  update @schema@.lease set lanes = lanes & ~cut where callback = found_part.callback and part = found_part.part;
+  where callback = callback_name and part = cut_from;
+  update @schema@.lease set lanes = lanes & ~cut where callback = callback_name and part = cut_from;
 end
 $$;
 
@@ -212,7 +211,7 @@ begin
   select * into whole from @schema@.callback where name = callback_name for update;
   if given_part = 0 then
     if whole.term = held_term and whole.holder is not null then
-      perform @schema@.cut_callback(whole, given_lanes);
+      perform @schema@.cut_callback(callback_name, given_lanes);
     end if;
     return;
   end if;
@@ -225,7 +224,7 @@ begin
     set holder = null, expires_at = null, holder_pid = null, holder_started = null
     where callback = callback_name and part = given_part;
   elsif found_part.part is not null then
-    perform @schema@.cut_part(found_part, given_lanes);
+    perform @schema@.cut_part(callback_name, given_part, given_lanes);
   end if;
 end
 $$;

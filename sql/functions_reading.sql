@@ -4,6 +4,8 @@
 --
 -- `lanes`: only events that concern one of these lanes, and of which lane they are; null for all events,
 -- without their lanes. An update of the key concerns two lanes, a Truncate and a change of a table all.
+--
+-- Keys are null where the reader can take them from the images (src/core/delivery/row-key.ts), which is cheaper.
 
 -- event_key, of a row that functions on json can read.
 create or replace function @schema@.key_of(about text, image text) returns text
@@ -54,7 +56,7 @@ create or replace function @schema@.read_fresh(
     seen pg_snapshot, row_limit integer, deferred_bytes integer, ahead pg_snapshot default null, lanes bigint default null)
   returns table (
     snapshot text, id bigint, xid xid8, at json, operation "char", schema_name text, table_name text,
-    key text, old_key text, old text, new text, context text, bytes integer, about text, lane integer, old_lane integer)
+    key text, old_key text, old text, new text, role text, application text, context text, bytes integer, about text, lane integer, old_lane integer)
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
@@ -69,11 +71,12 @@ begin
   return query
     select this.snapshot, fresh.id, fresh.xid, to_json(fresh.at at time zone 'UTC'), fresh.operation,
       fresh.schema_name, fresh.table_name, 
-      @schema@.event_key(fresh.about, coalesce(fresh.new, fresh.old)),
-      case fresh.operation when 'U' then nullif(@schema@.event_key(fresh.about, fresh.old), @schema@.event_key(fresh.about, fresh.new)) end,
+      case when lanes is not null or fresh.bytes > deferred_bytes then @schema@.event_key(fresh.about, coalesce(fresh.new, fresh.old)) end,
+      case when fresh.operation = 'U' and (lanes is not null or fresh.bytes > deferred_bytes)
+        then nullif(@schema@.event_key(fresh.about, fresh.old), @schema@.event_key(fresh.about, fresh.new)) end,
       case when fresh.bytes <= deferred_bytes then fresh.old end,
       case when fresh.bytes <= deferred_bytes then fresh.new end,
-      @schema@.event_context(fresh.role, fresh.application, fresh.context), fresh.bytes, fresh.about, fresh.lane, fresh.old_lane
+      fresh.role, fresh.application, fresh.context, fresh.bytes, fresh.about, fresh.lane, fresh.old_lane
     from (select pg_current_snapshot()::text as snapshot) as this
     left join (
       select *, coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0) as bytes
@@ -103,7 +106,7 @@ create or replace function @schema@.read_slice(
     seen pg_snapshot, ahead pg_snapshot, after bigint, last bigint, deferred_bytes integer, lanes bigint default null)
   returns table (
     snapshot text, id bigint, xid xid8, at json, operation "char", schema_name text, table_name text,
-    key text, old_key text, old text, new text, context text, bytes integer, about text, lane integer, old_lane integer)
+    key text, old_key text, old text, new text, role text, application text, context text, bytes integer, about text, lane integer, old_lane integer)
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
@@ -115,11 +118,12 @@ begin
   return query
     select null::text, slice.id, slice.xid, to_json(slice.at at time zone 'UTC'), slice.operation,
       slice.schema_name, slice.table_name, 
-      @schema@.event_key(slice.about, coalesce(slice.new, slice.old)),
-      case slice.operation when 'U' then nullif(@schema@.event_key(slice.about, slice.old), @schema@.event_key(slice.about, slice.new)) end,
+      case when lanes is not null or slice.bytes > deferred_bytes then @schema@.event_key(slice.about, coalesce(slice.new, slice.old)) end,
+      case when slice.operation = 'U' and (lanes is not null or slice.bytes > deferred_bytes)
+        then nullif(@schema@.event_key(slice.about, slice.old), @schema@.event_key(slice.about, slice.new)) end,
       case when slice.bytes <= deferred_bytes then slice.old end,
       case when slice.bytes <= deferred_bytes then slice.new end,
-      @schema@.event_context(slice.role, slice.application, slice.context), slice.bytes, slice.about, slice.lane, slice.old_lane
+      slice.role, slice.application, slice.context, slice.bytes, slice.about, slice.lane, slice.old_lane
     from (
       select *, coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0) as bytes,
           case when lanes is not null then @schema@.lane_of(schema_name, table_name, @schema@.event_key(about, coalesce(new, old))) end as lane,

@@ -167,4 +167,9 @@ function isUsable(
 }
 
 /** Failures of tables that are there and have no, or not the right, triggers. */
-const NOT_CAPTURED: readonly string[] = ["PermissionDenied", "LockTimeout", "ConditionInvalid", "BuildFailed"];
+const NOT_CAPTURED: readonly string[] = [
+  "PermissionDenied",
+  "LockTimeout",
+  "ConditionInvalid",
+  "BuildFailed",
+];

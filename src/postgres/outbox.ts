@@ -11,12 +11,13 @@ import type { Pool } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
 import type { Crossing, ReadEvent } from "../core/delivery/entry.ts";
 import { hasLane } from "../core/delivery/lanes.ts";
+import { rowKey } from "../core/delivery/row-key.ts";
 import type { ChangeEvent, EventOperation } from "../core/event.ts";
 
 export const ROWS_PER_READ = 1000;
 const DEFERRED_BYTES = 16_384;
 /** More tables and versions than that only cost time. */
-const KEPT_VERSIONS = 10_000;
+const KEPT_ABOUTS = 10_000;
 /** Ids a slice spans at most when the ids are sparse. */
 const MAX_SLICE = 1_000_000n;
 
@@ -39,7 +40,7 @@ export class OutboxReader {
   readonly #pool: Pool;
   readonly #schema: string;
   readonly #tableNames = new Map<string, string>();
-  readonly #versions = new Map<string, string>();
+  readonly #abouts = new Map<string, About>();
 
   constructor(pool: Pool, names: CaptureNames) {
     this.#pool = pool;
@@ -133,8 +134,8 @@ export class OutboxReader {
       text: `
         select ${PACKED}
         from (
-          select id, xid, to_json(at at time zone 'UTC') as at, operation, 0 as bytes, key, old_key, old, new, context,
-            schema_name, table_name, json_build_object('version', schema_version)::text as about,
+          select id, xid, to_json(at at time zone 'UTC') as at, operation, 0 as bytes, key, old_key, old, new,
+            null::text as role, null::text as application, context, schema_name, table_name, json_build_object('version', schema_version)::text as about,
             null::integer as lane, null::integer as old_lane
           from ${this.#schema}.parked where callback = $1 and id = $2::bigint
         ) as one`,
@@ -158,24 +159,16 @@ export class OutboxReader {
   }
 
   #readEvent(packed: string, lanes: number | null): ReadEvent {
-    const [
-      id,
-      transactionId,
-      at,
-      operation,
-      size,
-      key,
-      oldKey,
-      old,
-      image,
-      context,
-      schema,
-      table,
-      about,
-      lane,
-      oldLane,
-    ] = packed.split(SEPARATOR) as Fields;
+    const fields = packed.split(SEPARATOR) as Fields;
+    const [id, transactionId, at, operation, size, key, oldKey, old, image, role, application, context] =
+      fields;
+    const [, , , , , , , , , , , , schema, table, about, lane, oldLane] = fields;
     const bytes = Number(size);
+    const { columns, version } = about === "" ? NOTHING_ABOUT : this.#aboutOf(about);
+    // From the images, unless these were left out or the lanes were wanted.
+    const fromImages = key === "" && operation !== "S";
+    const keyNow = fromImages ? rowKey(columns, image === "" ? old : image) : key;
+    const keyBefore = fromImages && operation === "U" ? rowKey(columns, old) : oldKey;
     const event: ChangeEvent = {
       id,
       transactionId,
@@ -183,26 +176,27 @@ export class OutboxReader {
       operation: OPERATION[operation] as EventOperation,
       schema: this.#nameOf(schema),
       table: this.#nameOf(table),
-      key: key === "" ? null : key,
-      oldKey: oldKey === "" ? null : oldKey,
+      key: keyNow === "" ? null : keyNow,
+      oldKey: keyBefore === "" || keyBefore === keyNow ? null : keyBefore,
       old: old === "" ? null : old,
       new: image === "" ? null : image,
-      context,
-      schemaVersion: about === "" ? null : this.#versionOf(about),
+      context: role === "" ? context || "{}" : contextText(role, application, context),
+      schemaVersion: version,
     };
     const read: ReadEvent = { event, bytes, deferred: bytes > DEFERRED_BYTES };
     return lanes === null ? read : { ...read, ...crossingOf(operation, Number(lane), oldLane ?? "", lanes) };
   }
 
-  /** The version of a table's columns (`aboutTable`). */
-  #versionOf(about: string): string {
-    let version = this.#versions.get(about);
-    if (version === undefined) {
-      if (this.#versions.size >= KEPT_VERSIONS) this.#versions.clear();
-      ({ version } = JSON.parse(about) as { version: string });
-      this.#versions.set(about, version);
+  /** What goes with each event of a table (`aboutTable`), read once. */
+  #aboutOf(text: string): About {
+    let about = this.#abouts.get(text);
+    if (about === undefined) {
+      if (this.#abouts.size >= KEPT_ABOUTS) this.#abouts.clear();
+      const { key = [], version } = JSON.parse(text) as { key?: string[]; version: string };
+      about = { columns: key.map((column) => JSON.stringify(column)), version };
+      this.#abouts.set(text, about);
     }
-    return version;
+    return about;
   }
 
   /** A name from its JSON; one string for all events of a table. */
@@ -221,8 +215,9 @@ export class OutboxReader {
  * they can hold the separator; JSON texts cannot, nor are they ever empty, which stands for null.
  */
 const SEPARATOR = "\u001f";
-const PACKED = `concat_ws(U&'\\001F', id, xid, at, operation, bytes, coalesce(key, ''), coalesce(old_key, ''),
-  coalesce(old, ''), coalesce(new, ''), context, to_json(schema_name), to_json(table_name), coalesce(about, ''),
+const PACKED = `concat_ws(chr(31), id, xid, at, operation, bytes, coalesce(key, ''), coalesce(old_key, ''),
+  coalesce(old, ''), coalesce(new, ''), coalesce(to_json(role)::text, ''), coalesce(to_json(application)::text, ''),
+  coalesce(context, ''), to_json(schema_name), to_json(table_name), coalesce(about, ''),
   lane, old_lane)`;
 
 type Fields = [
@@ -235,6 +230,8 @@ type Fields = [
   oldKey: string,
   old: string,
   new: string,
+  role: string,
+  application: string,
   context: string,
   schema: string,
   table: string,
@@ -242,6 +239,21 @@ type Fields = [
   lane?: string,
   oldLane?: string,
 ];
+
+interface About {
+  /** Key columns as JSON strings. */
+  readonly columns: readonly string[];
+  /** Version of the table's columns. */
+  readonly version: string | null;
+}
+
+const NOTHING_ABOUT: About = { columns: [], version: null };
+
+/** @param role and application as JSON strings @param more JSON object text, or empty */
+function contextText(role: string, application: string, more: string): string {
+  const rest = more === "" ? "}" : `, ${more.slice(1)}`;
+  return `{"session_user" : ${role}, "application_name" : ${application || "null"}${rest}`;
+}
 
 /** Which lanes an event concerns, and whether some of them are others'. */
 function crossingOf(

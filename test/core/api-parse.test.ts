@@ -28,7 +28,10 @@ describe("defaults", () => {
         install: "Managed",
         schemaChanges: "Auto",
         context: { query: false },
+        onError: "Abort",
+        replicated: false,
         retentionSeconds: 86_400,
+        backlog: { onLimit: "Alert" },
       },
       callbacks: [
         {

@@ -100,7 +100,7 @@ test("the API server and parse agree about every field of the full sample with o
   const full = readSamples().find((sample) => sample.metadata.name === "shop-full");
   assert.ok(full !== undefined);
   const changed = pathsIn(full.spec).flatMap((path) =>
-    ODD_VALUES.map((value) => ({ path, value, spec: replaced(full.spec, path, value) })),
+    ODD_VALUES.map((value) => ({ path, value, spec: alone(replaced(full.spec, path, value), path) })),
   );
   assert.ok(changed.length > 1000);
   const differences: string[] = [];
@@ -161,6 +161,14 @@ function replaced(root: Record<string, unknown>, path: Path, value: unknown): Re
   else if (Array.isArray(parent)) parent.splice(Number(last), 1);
   else delete parent[last];
   return copy;
+}
+
+/** Without the callbacks that the path is not about: they would be looked at thousands of times. */
+function alone(spec: Record<string, unknown>, [field, index, ...below]: Path): Record<string, unknown> {
+  const { callbacks } = spec;
+  if (field !== "callbacks" && Array.isArray(callbacks)) return { ...spec, callbacks: callbacks.slice(0, 1) };
+  if (below.length === 0 || !Array.isArray(callbacks)) return spec;
+  return { ...spec, callbacks: [callbacks[Number(index)]] };
 }
 
 function localVerdict(manifest: Manifest): string {

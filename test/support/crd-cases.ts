@@ -197,6 +197,19 @@ export const RULE_CASES: RuleCases[] = [
     ],
   },
   {
+    rule: "`when`, `updateColumns` and `key` may be set only for a table by its name",
+    accepted: [
+      table({ when: { insert: "new.a > 1" }, updateColumns: ["a"], key: ["a", "b"], payload: "Changes" }),
+      table({ when: {} }),
+      table({ name: "*", payload: "Key", columns: { mask: ["a"] } }),
+    ],
+    refused: [
+      table({ name: "*", when: { update: "new.a > 1" } }),
+      table({ name: "*", updateColumns: ["a"] }),
+      table({ name: "*", key: ["a"] }),
+    ],
+  },
+  {
     rule: "`include` and `exclude` may not be set together",
     accepted: [
       table({ columns: { include: ["a"], mask: ["a"] } }),

@@ -18,7 +18,7 @@ export const filter = z
     operations: operations.optional().meta({ description: "Only these operations. Default: all captured." }),
     schemaChanges: z.enum(["Include", "Exclude", "Only"]).optional().meta({
       description:
-        "Whether the callback gets events of changed tables, besides those of rows, or only those. Default: Exclude for `http`, Include for `module`.",
+        "Whether the callback gets events of changed tables, besides those of rows, or only those. Default: Include for `module`, Exclude for the others.",
     }),
     expression: z.string().min(1).max(2048).optional().meta({
       description:

@@ -83,7 +83,7 @@ export function strayObjects({ schemaName }: CaptureNames): string {
       pg_catalog.format('grant all on %s %s to %I', kind, name, owner_name) as regrant
     from (
       select case relkind when 'S' then 'sequence' else 'table' end as kind, oid as object, oid::regclass::text as name, relowner as owned_by
-      from pg_catalog.pg_class where relnamespace = ${namespace} and relkind in ('r', 'p', 'S')
+      from pg_catalog.pg_class where relnamespace = ${namespace} and relkind in ('r', 'p', 'v', 'S')
       union all
       select 'function', oid, oid::regprocedure::text, proowner
       from pg_catalog.pg_proc where pronamespace = ${namespace}

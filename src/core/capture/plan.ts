@@ -149,12 +149,14 @@ function failureOf(entry: TableSpec, relations: readonly ObservedRelation[]): Fi
       ? obstacleOf(relation)
       : `a partition is captured with the table it is a part of; name ${tableText(root)}`;
   if (obstacle !== null) return [finding("TableNotSupported", table, `${table}: ${obstacle}.`)];
-  const { images, others } = missingColumns(entry, relation.columns);
-  if (images.length + others.length === 0) return [];
-  const effect =
-    images.length > 0
-      ? "its events carry no columns at all"
-      : "its events carry no key, and every update counts as a change of a column that is not there";
-  const message = `${table} has no column ${[...images, ...others].join(", ")}; until spec.capture.tables is corrected ${effect}.`;
+  const { images, key, updates } = missingColumns(entry, relation.columns);
+  const missing = [...new Set([...images, ...key, ...updates])];
+  if (missing.length === 0) return [];
+  const effects = [
+    ...(images.length > 0 ? ["its events carry no columns at all"] : []),
+    ...(images.length === 0 && key.length > 0 ? ["its events carry no key"] : []),
+    ...(updates.length > 0 ? ["every update is captured"] : []),
+  ];
+  const message = `${table} has no column ${missing.join(", ")}; until spec.capture.tables is corrected ${effects.join(", and ")}.`;
   return [finding("ColumnNotFound", table, message)];
 }

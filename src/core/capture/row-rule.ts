@@ -40,13 +40,14 @@ export function aboutTable(key: readonly string[], columnsDigest: string, rule: 
 export function missingColumns(
   { name, columns = {}, key = [], updateColumns = [] }: Chosen & Pick<TableSpec, "key">,
   present: readonly string[],
-): { readonly images: string[]; readonly others: string[] } {
-  if (name === "*") return { images: [], others: [] };
+): Readonly<Record<"images" | "key" | "updates", string[]>> {
+  if (name === "*") return { images: [], key: [], updates: [] };
   const { include = [], exclude = [], mask = [], hash = [] } = columns;
   const missing = (named: string[]) => [...new Set(named)].filter((column) => !present.includes(column));
   return {
     images: missing([...include, ...exclude, ...mask, ...hash]),
-    others: missing([...key, ...updateColumns]),
+    key: missing(key),
+    updates: missing(updateColumns),
   };
 }
 

@@ -95,7 +95,7 @@ begin
     select callback_name, id, xid, at, operation, schema_name, table_name, key, old_key, old, new, context, schema_version,
       wanted.attempts, wanted.error
     from unnest(xids, ids, attempts, errors) as wanted (xid, id, attempts, error)
-    join @schema@.change_event using (xid, id)
+    join @schema@.change_events() using (xid, id)
     on conflict (callback, id) do update set attempts = excluded.attempts
     returning parked.id
   )

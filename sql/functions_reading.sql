@@ -40,13 +40,20 @@ as $$
       case when context is null then '}' else ', ' || substr(context, 2) end) end
 $$;
 
--- The outbox as events: for people, and where speed does not matter.
-create or replace view @schema@.change_event as
-select id, xid, at, segment, operation, schema_name, table_name,
-  @schema@.event_key(about, coalesce(new, old)) as key,
-  case operation when 'U' then nullif(@schema@.event_key(about, old), @schema@.event_key(about, new)) end as old_key,
-  old, new, @schema@.event_context(role, application, context) as context, about::json ->> 'version' as schema_version
-from @schema@.outbox;
+-- The outbox as events: for people, and where speed does not matter. A function that the planner takes for its
+-- query, and not a view: the Python package pg_events, which may be beside us, fails at views.
+create or replace function @schema@.change_events()
+  returns table (
+    id bigint, xid xid8, at timestamptz, segment smallint, operation "char", schema_name text, table_name text,
+    key text, old_key text, old text, new text, context text, schema_version text)
+  language sql stable
+as $$
+  select id, xid, at, segment, operation, schema_name, table_name,
+    @schema@.event_key(about, coalesce(new, old)),
+    case operation when 'U' then nullif(@schema@.event_key(about, old), @schema@.event_key(about, new)) end,
+    old, new, @schema@.event_context(role, application, context), about::json ->> 'version'
+  from @schema@.outbox
+$$;
 
 -- What became visible since the snapshot `seen`, lowest ids first, with the snapshot of this read in
 -- every row. One row of nulls beside the snapshot when there is nothing. A single statement, so that

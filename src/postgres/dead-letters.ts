@@ -22,7 +22,7 @@ export async function storeDeadLetter(
       from (
         select ${COLUMNS} from freed
         union all
-        select ${COLUMNS} from ${schema}.change_event
+        select ${COLUMNS} from ${schema}.change_events()
         where xid = $2::xid8 and id = $3::bigint and not exists (select from freed)
       ) as event
       on conflict (callback, id) do update

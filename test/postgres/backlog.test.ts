@@ -184,7 +184,7 @@ describe("Pause", () => {
     await client.query("truncate parts");
     await client.query("alter table orders add column more integer");
     const { rows: inside } = await client.query(
-      "select sum(count)::integer as count from (select count(*) from pgevents.change_event) as c",
+      "select sum(count)::integer as count from (select count(*) from pgevents.change_events()) as c",
     );
     assert.equal(
       inside[0]?.count,
@@ -206,7 +206,7 @@ describe("Pause", () => {
     );
     await write(client, 200_001, 7);
     const { rows: after } = await client.query(
-      "select count(*)::integer as count from pgevents.change_event where key in (select format('[%s]', i) from generate_series(200001, 200007) as i)",
+      "select count(*)::integer as count from pgevents.change_events() where key in (select format('[%s]', i) from generate_series(200001, 200007) as i)",
     );
     assert.equal(after[0]?.count, 7);
     const { rows: gaps } = await client.query(

@@ -71,7 +71,7 @@ describe("build", () => {
       Array(10).fill([0, ""]),
     );
     const { rows } = await database.query(
-      "select count(distinct key) as captured from pgevents.change_event where operation = 'I'",
+      "select count(distinct key) as captured from pgevents.change_events() where operation = 'I'",
     );
     assert.equal(rows[0]?.captured, String(written));
   });

@@ -62,7 +62,7 @@ describe("build", () => {
     assert.equal((await build(database)).changed, false);
     for (const name of hostile)
       await database.query(`insert into "${name.replaceAll('"', '""')}" values (1, 2)`);
-    const { rows } = await database.query("select table_name, key from pgevents.change_event order by id");
+    const { rows } = await database.query("select table_name, key from pgevents.change_events() order by id");
     assert.deepEqual(
       rows,
       hostile.map((table_name) => ({ table_name, key: "[1,2]" })),
@@ -121,7 +121,7 @@ describe("build", () => {
       assert.equal((await build(database)).changed, false, drift);
     }
     await database.query("insert into orders values (1)");
-    const { rows } = await database.query("select key from pgevents.change_event");
+    const { rows } = await database.query("select key from pgevents.change_events()");
     assert.deepEqual(rows, [{ key: "[1]" }]);
   });
 
@@ -132,7 +132,7 @@ describe("build", () => {
     await database.query("alter table orders drop constraint orders_pkey, add primary key (other, id)");
     assert.equal((await build(database)).changed, true);
     await database.query("insert into orders values (1, 2)");
-    const { rows } = await database.query("select key from pgevents.change_event where operation = 'I'");
+    const { rows } = await database.query("select key from pgevents.change_events() where operation = 'I'");
     assert.deepEqual(rows, [{ key: "[2,1]" }]);
   });
 
@@ -146,7 +146,7 @@ describe("build", () => {
     await database.query(
       "insert into secrets values (1); insert into orders values (2); update orders set id = 3; delete from orders",
     );
-    const { rows } = await database.query("select table_name, operation from pgevents.change_event");
+    const { rows } = await database.query("select table_name, operation from pgevents.change_events()");
     assert.deepEqual(rows, [{ table_name: "orders", operation: "I" }]);
   });
 
@@ -201,7 +201,7 @@ describe("build", () => {
     assert.equal(second.tables, 1, "two captures of one table live side by side, and not of each other");
     await database.query("insert into orders values (1)");
     const { rows } = await database.query(
-      "select (select count(*) from pgevents.change_event) as a, (select count(*) from second.outbox) as b",
+      "select (select count(*) from pgevents.change_events()) as a, (select count(*) from second.outbox) as b",
     );
     assert.deepEqual(rows, [{ a: "1", b: "1" }]);
   });

@@ -39,7 +39,7 @@ async function scene(t: TestContext, { owner = true, tables = PEOPLE } = {}) {
       ),
     async told(): Promise<{ key: string | null; old: unknown; new: unknown }[]> {
       const { rows } = await database.query<{ key: string | null; old: unknown; new: unknown }>(
-        "select key, old::json, new::json from pgevents.change_event where operation <> 'S' order by id",
+        "select key, old::json, new::json from pgevents.change_events() where operation <> 'S' order by id",
       );
       await database.query("truncate pgevents.outbox");
       return rows;
@@ -54,7 +54,7 @@ describe("G7 columns", () => {
     assert.equal((await build({ include: ["salary", "id"] })).changed, false);
     await database.query(`alter table people add column secret text default 'x'; ${INSERT}`);
     const { rows } = await database.query<{ new: string }>(
-      "select new from pgevents.change_event where operation = 'I'",
+      "select new from pgevents.change_events() where operation = 'I'",
     );
     assert.match(rows[0]?.new ?? "", /"id" : 1, "salary" : 12\.50 }$/);
     assert.deepEqual(await told(), [{ key: "[1]", old: null, new: { id: 1, salary: 12.5 } }]);

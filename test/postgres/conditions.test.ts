@@ -152,6 +152,28 @@ describe("when", () => {
     assert.ok(rows.length >= 3, "changes of the table are told in any case");
   });
 
+  test("over enums, domains, arrays, JSON, composites and generated columns; one that fails fails the write", async (t) => {
+    const { query, lines, build } = await captured(
+      t,
+      `create type state as enum ('new', 'paid'); create domain positive as integer check (value > 0);
+      create type address as (city text, street text);
+      create table orders (id integer primary key, state state, n positive, tags text[], doc jsonb, home address,
+        twice integer generated always as (n * 2) stored)`,
+      when({
+        insert:
+          "new.state = 'paid' and new.n > 1 and 'a' = any (new.tags) and new.doc ->> 'b' = 'c' and (new.home).city = 'Ulm' and new.twice = 4",
+        update: "100 / (new.n - 1) > 0",
+      }),
+    );
+    assert.deepEqual((await build()).failures, []);
+    const row = (id: number, state: string) => `(${id}, '${state}', 2, '{a,b}', '{"b": "c"}', '(Ulm,)')`;
+    await query(`insert into orders values ${row(1, "paid")}, ${row(2, "new")}`);
+    assert.deepEqual(await lines(), ["Insert orders [1]"]);
+    await assert.rejects(query("update orders set n = 1 where id = 1"), /division by zero/);
+    await query("update orders set n = 3 where id = 1");
+    assert.deepEqual(await lines(), ["Update orders [1]"]);
+  });
+
   test("names and texts full of quotes", async (t) => {
     const names = ["n", 'a"b', "c'd", "e;f", "g--h", "/*", "new", "old.x", "ü 🦉", "x".repeat(63)];
     const quoted = names.map((name) => `"${name.replaceAll('"', '""')}"`);

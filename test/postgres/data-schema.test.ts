@@ -50,7 +50,7 @@ for (const [mode, owner] of [
     assert.equal(versions[6], versions[3]);
 
     const { rows } = await scene.query<{ line: string; schema_version: string | null }>(`
-      select operation::text || coalesce((new::json ->> 'id'), '') as line, schema_version from pgevents.change_event
+      select operation::text || coalesce((new::json ->> 'id'), '') as line, schema_version from pgevents.change_events()
       where table_name = 'orders' order by id`);
     const expected = versions.flatMap((version, index) => [
       ...(index >= 1 && index <= 3 ? [["S", null]] : []),

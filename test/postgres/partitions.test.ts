@@ -4,7 +4,8 @@ import { describe, type TestContext, test } from "node:test";
 import type { CaptureSpec } from "../../src/core/api/capture.ts";
 import { buildCapture } from "../../src/postgres/build.ts";
 import { removeCapture } from "../../src/postgres/removal.ts";
-import { captureSpec } from "../support/capture-spec.ts";
+import { captured } from "../support/capture-scene.ts";
+import { captureSpec, tableSpec } from "../support/capture-spec.ts";
 import { serverMajor, testDatabase } from "../support/postgres.ts";
 
 const OWNER = "manifest:default/test";
@@ -32,7 +33,7 @@ async function scene(t: TestContext, tables: string, { owner = true } = {}) {
     async told(): Promise<string[]> {
       const { rows } = await database.query<{ words: string }>(`
         select concat_ws(' ', operation, schema_name || '.' || table_name, key, context::json #>> '{partition,table}') as words
-        from pgevents.change_event where operation <> 'S' order by id`);
+        from pgevents.change_events() where operation <> 'S' order by id`);
       await database.query("truncate pgevents.outbox");
       return rows.map(({ words }) => words);
     },
@@ -103,6 +104,22 @@ describe("a partitioned table", () => {
       'I public.sales_br ["br",4]',
     ]);
     assert.equal((await build()).changed, false);
+  });
+
+  test("so can one that is captured row by row: told of under both names until the build", async (t) => {
+    const columns = { mask: ["none"] };
+    for (const owner of [true, false]) {
+      const { query, lines, build } = await captured(
+        t,
+        "create table o (id integer primary key) partition by range (id); create table p (id integer primary key)",
+        { owner, tables: [tableSpec({ name: "*", columns })] },
+      );
+      await query("alter table o attach partition p for values from (0) to (10); insert into p values (1)");
+      assert.deepEqual((await lines()).sort(), owner ? ["Insert o [1]", "Insert p [1]"] : ["Insert o [1]"]);
+      await build();
+      await query("insert into p values (2)");
+      assert.deepEqual(await lines(), ["Insert o [2]"]);
+    }
   });
 
   test("TRUNCATE tells of each table that it empties", async (t) => {

@@ -26,7 +26,7 @@ async function scene(t: TestContext, owner: boolean, tables = ""): Promise<Scene
       select concat_ws(' ', operation, schema_name || '.' || table_name,
         new::json ->> 'command_tag', new::json ->> 'object_type', new::json ->> 'original', key) as words,
         case when operation = 'S' then new::json end as change
-      from pgevents.change_event order by id`);
+      from pgevents.change_events() order by id`);
     await database.query("truncate pgevents.outbox");
     return rows;
   };
@@ -205,7 +205,7 @@ describe("by event triggers, as a superuser", () => {
     database.client.on("notice", ({ message }) => warnings.push(message ?? ""));
     await database.query("alter function pgevents.capture_table rename to broken");
     await database.query("create table orders (id int primary key)");
-    assert.match(warnings.join(), /pg-events could not follow this command \(SQLSTATE 42883\)/);
+    assert.match(warnings.join(), /pg-events does not capture public\.orders as it should \(SQLSTATE 42883\)/);
     assert.ok((await build()).actions.some(({ id }) => id === "table:public.orders"));
   });
 
@@ -244,7 +244,7 @@ describe("by event triggers, as a superuser", () => {
     await database.query("create table orders (id int primary key); insert into orders values (1)");
     for (const schema of ["pgevents", "other"]) {
       const { rows } = await database.query(
-        `select string_agg(operation::text, '' order by id) as told from ${schema}.change_event`,
+        `select string_agg(operation::text, '' order by id) as told from ${schema}.change_events()`,
       );
       assert.deepEqual(rows, [{ told: "SSI" }], schema);
     }

@@ -365,7 +365,7 @@ const OPERATION_OF: Readonly<Record<string, EventOperation>> = {
 async function outbox({ query }: TestDatabase): Promise<ChangeEvent[]> {
   const { rows } = await query<Record<string, string>>(
     `select id::text, operation::text, schema_name, table_name, key, old_key, old::text, new::text, context::text, schema_version
-    from pgevents.change_event order by change_event.id`,
+    from pgevents.change_events() order by change_events.id`,
   );
   return rows.map(({ id = "", operation = "", schema_name = "", table_name = "", ...row }) => ({
     id,

@@ -8,7 +8,7 @@ const { origin, pathname } = new URL(target);
 const client = new pg.Client({ connectionString: url });
 await client.connect();
 await client.query(
-  "begin; declare events no scroll cursor for select id, xid, table_name, key, new from pgevents.outbox order by id",
+  "begin; declare events no scroll cursor for select id, xid, table_name, new from pgevents.outbox order by id",
 );
 let open = 0;
 let resume: (() => void) | null = null;
@@ -27,7 +27,7 @@ async function post(body: string): Promise<void> {
 }
 
 for (;;) {
-  const { rows } = await client.query<[string, string, string, string, string]>({
+  const { rows } = await client.query<[string, string, string, string]>({
     text: "fetch 1000 from events",
     rowMode: "array",
   });
@@ -36,8 +36,8 @@ for (;;) {
     const events = rows
       .slice(at, at + Number(perRequest))
       .map(
-        ([id, xid, table, key, row]) =>
-          `{"specversion":"1.0","id":"${xid}-${id}","subject":"${table}","key":${key},"data":${row}}`,
+        ([id, xid, table, row]) =>
+          `{"specversion":"1.0","id":"${xid}-${id}","subject":"${table}","data":${row}}`,
       );
     while (open >= Number(inFlight)) await new Promise<void>((resolve) => (resume = resolve));
     open += 1;

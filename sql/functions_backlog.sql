@@ -65,7 +65,7 @@ begin
 end
 $$;
 
--- Whether some callback has not got every row of a segment.
+-- Whether some callback has not got every row of a segment, or a replay has not.
 create or replace function @schema@.segment_is_needed(segment_number smallint)
   returns boolean
   language plpgsql
@@ -94,7 +94,10 @@ begin
       return true;
     end if;
   end loop;
-  return false;
+  return exists (
+    select from @schema@.replay
+    where finished_at is null and exists (
+      select from @schema@.outbox where segment = segment_number and id > replay.read_id and id <= replay.until_id));
 end
 $$;
 
@@ -284,6 +287,7 @@ begin
       where id <= last_foreign
         and not pg_visible_in_snapshot(xid, callback.seen)
         and (callback.ahead is null or id > callback.ahead_id or not pg_visible_in_snapshot(xid, callback.ahead)));
+  update @schema@.replay set seen = here, ahead = null, ahead_id = null, from_position = null where finished_at is null;
   update @schema@.outbox
   set xid = (3 + xid::text::numeric % range)::text::xid8
   where xid >= pg_snapshot_xmin(here);

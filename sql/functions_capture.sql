@@ -38,51 +38,54 @@ end
 $$;
 
 -- What of a row is captured: rule has include or exclude, mask and hash, each a list of columns, and payload.
--- strict: a column that is named and missing, because it was renamed say, leaves nothing of the row, so that no
--- value gets out under another name. guarded: by guard_escapes, all three.
+-- strict: of the columns that are named one that is missing, because it was renamed say, leaves nothing of the row,
+-- so that no value gets out under another name. guarded: by guard_escapes, all three. In plpgsql, which keeps plans.
 create or replace function @schema@.shape_row(image json, rule jsonb, key jsonb, guarded boolean) returns json
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
-  select case when rule ? 'strict' and exists (
-      select from jsonb_each(rule) as list (kind, names)
-      cross join jsonb_array_elements_text(case when kind in ('include', 'exclude', 'mask', 'hash') then names else '[]' end) as name
-      where image -> name is null)
-    then '{}'
-    else coalesce((
-      select json_object_agg(name, case
-          when json_typeof(value) = 'null' then value
-          when rule -> 'mask' ? name then '"***"'
-          when rule -> 'hash' ? name
-            then to_json(encode(sha256(convert_to(
-              hash_salt || case when guarded then @schema@.guarded_text(value) else image ->> name end, 'UTF8')), 'hex'))
-          else value end order by position)
-      from json_each(image) with ordinality as field (name, value, position)
-      cross join (select hash_salt from @schema@.installation) as installation
-      where case when rule ? 'include' then rule -> 'include' ? name else coalesce(not rule -> 'exclude' ? name, true) end
-        and (rule ->> 'payload' is distinct from 'Key' or key ? name)
-    ), '{}') end
-$$;
-
--- Payload Changes: the columns of one image that differ from the other, and the key.
-create or replace function @schema@.changed_part(image json, other json, key jsonb) returns json
-  language sql immutable
-  set search_path = pg_catalog, pg_temp
-as $$
-  select coalesce(json_object_agg(name, value order by position), '{}')
-  from json_each(image) with ordinality as field (name, value, position)
-  where key ? name or value::text is distinct from (other -> name)::text
+#variable_conflict use_column
+declare
+  salt text;
+  included jsonb := rule -> 'include';
+  excluded jsonb := coalesce(rule -> 'exclude', '[]');
+  masked jsonb := coalesce(rule -> 'mask', '[]');
+  hashed jsonb := coalesce(rule -> 'hash', '[]');
+  only_key boolean := rule ->> 'payload' is not distinct from 'Key';
+begin
+  if rule ? 'strict' and jsonb_array_length(rule -> 'strict') > (
+    select count(*) from json_object_keys(image) as name where rule -> 'strict' ? name
+  ) then
+    return '{}';
+  end if;
+  if rule ? 'hash' then
+    select hash_salt into salt from @schema@.installation;
+  end if;
+  return coalesce((
+    select json_object_agg(name, case
+        when masked ? name then case json_typeof(value) when 'null' then value else '"***"' end
+        when hashed ? name then case json_typeof(value) when 'null' then value
+          else to_json(encode(sha256(convert_to(
+            salt || case when guarded then @schema@.guarded_text(value) else value #>> '{}' end, 'UTF8')), 'hex')) end
+        else value end)
+    from json_each(image) as field (name, value)
+    where case when included is null then not excluded ? name else included ? name end and (not only_key or key ? name)
+  ), '{}');
+end
 $$;
 
 -- Whether an update changed a value of one of the columns. One that is missing, because it was renamed say,
 -- counts as changed.
 create or replace function @schema@.changes_any(old_image json, new_image json, columns jsonb) returns boolean
-  language sql immutable
+  language plpgsql immutable
   set search_path = pg_catalog, pg_temp
 as $$
-  select exists (
-    select from jsonb_array_elements_text(columns) as name
-    where new_image -> name is null or (old_image -> name)::text is distinct from (new_image -> name)::text)
+begin
+  return (
+    select count(*) < jsonb_array_length(columns) or bool_or(old_value::text is distinct from new_value::text)
+    from rows from (json_each(old_image), json_each(new_image)) as field (name, old_value, same_name, new_value)
+    where columns ? name);
+end
 $$;
 
 -- PostgreSQL reads the literals of a condition as values of the columns' types, and what reading a domain, a
@@ -311,7 +314,6 @@ declare
   rule_text text := tg_argv[3];
   rule jsonb;
   key jsonb;
-  other json;
   guarded boolean;
 begin
   if tg_op <> 'INSERT' then old_image := row_to_json(old); end if;
@@ -329,12 +331,16 @@ begin
     if tg_op = 'UPDATE' and rule ? 'updateColumns' and not @schema@.changes_any(old_image, new_image, rule -> 'updateColumns') then
       return null;
     end if;
-    if tg_op <> 'INSERT' then old_image := @schema@.shape_row(old_image, rule, key, guarded); end if;
-    if tg_op <> 'DELETE' then new_image := @schema@.shape_row(new_image, rule, key, guarded); end if;
+    if rule ?| '{include,exclude,mask,hash}' or rule ->> 'payload' = 'Key' then
+      if tg_op <> 'INSERT' then old_image := @schema@.shape_row(old_image, rule, key, guarded); end if;
+      if tg_op <> 'DELETE' then new_image := @schema@.shape_row(new_image, rule, key, guarded); end if;
+    end if;
     if tg_op = 'UPDATE' and rule ->> 'payload' = 'Changes' then
-      other := old_image;
-      old_image := @schema@.changed_part(old_image, new_image, key);
-      new_image := @schema@.changed_part(new_image, other, key);
+      -- Both images have the same columns.
+      select coalesce(json_object_agg(name, old_value), '{}'), coalesce(json_object_agg(name, new_value), '{}')
+      into old_image, new_image
+      from rows from (json_each(old_image), json_each(new_image)) as field (name, old_value, same_name, new_value)
+      where key ? name or old_value::text is distinct from new_value::text;
     end if;
     if guarded then
       old_image := @schema@.unguard_escapes(old_image::text);

@@ -12,6 +12,10 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   worker: async () => (await import("./commands/worker.ts")).workerCommand(),
   dev: async () => (await import("./commands/dev.ts")).devCommand(),
   types: async () => (await import("./commands/types.ts")).typesCommand(),
+  status: async () => (await import("./commands/status.ts")).statusCommand(),
+  tail: async () => (await import("./commands/tail.ts")).tailCommand(),
+  replay: async () => (await import("./commands/replay.ts")).replayCommand(),
+  "dead-letters": async () => (await import("./commands/dead-letters.ts")).deadLettersCommand(),
   operator: async () => (await import("./commands/operator.ts")).operatorCommand(),
 };
 
@@ -22,7 +26,8 @@ async function main(argv: readonly string[]): Promise<void> {
   const named = COMMANDS[argv[0] ?? ""];
   for (const load of named === undefined ? Object.values(COMMANDS) : [named])
     program.addCommand(await load());
-  for (const command of [program, ...program.commands])
+  const nested = program.commands.flatMap(({ commands }) => commands);
+  for (const command of [program, ...program.commands, ...nested])
     command.exitOverride().showHelpAfterError("(--help lists the options)");
   await program.parseAsync([...argv], { from: "user" });
 }

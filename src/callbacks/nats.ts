@@ -6,10 +6,10 @@
 import type { JetStreamPublishOptions } from "@nats-io/jetstream";
 import type { CallbackSpec } from "../core/api/callback.ts";
 import type { NatsSpec } from "../core/api/nats.ts";
-import { eventData, natsHeaders, STRUCTURED_TYPE, structuredBody } from "../core/delivery/cloudevents.ts";
+import { deliveryId, eventData, natsHeaders, STRUCTURED_TYPE, structuredBody } from "../core/delivery/cloudevents.ts";
 import { natsDestination } from "../core/delivery/destination.ts";
 import type { AttemptOutcome, Transport } from "../core/delivery/transport.ts";
-import { type ChangeEvent, type EventOrigin, stableEventId } from "../core/event.ts";
+import type { ChangeEvent, EventOrigin } from "../core/event.ts";
 import type { AddressPolicy } from "./address-check.ts";
 import { Attempts } from "./attempts.ts";
 import { NatsConnector, type OpenConnection } from "./nats-connection.ts";
@@ -105,7 +105,7 @@ export class NatsTransport implements Transport {
     return {
       headers,
       // With the callback's name: two callbacks may write to one stream, and neither is the other's repeat.
-      msgID: `${stableEventId(origin, event)}/${callback}`,
+      msgID: deliveryId(origin, event, callback),
       timeout: this.#timeoutMs,
       ...(nats.stream === undefined ? {} : { expect: { streamName: nats.stream } }),
     };

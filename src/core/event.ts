@@ -29,6 +29,23 @@ export interface ChangeEvent {
   readonly context: string;
   /** Version of the columns of the table that the row is in (`aboutTable`); null for Truncate and SchemaChange. */
   readonly schemaVersion: string | null;
+  /** Only when it is delivered again. */
+  readonly resent?: Resent | undefined;
+}
+
+/** Why an event is delivered out of its turn. */
+export interface Resent {
+  /** 0: a dead letter that was told to be delivered again; else the number of the replay; null: neither. */
+  readonly replay: number | null;
+  /** It is a dead letter of another callback (`deadLetterCallback`). */
+  readonly letter: DeadLetterOf | null;
+}
+
+export interface DeadLetterOf {
+  /** Name of the callback that did not take it; with `/` before it, those that led to that one. */
+  readonly callback: string;
+  readonly error: string;
+  readonly attempts: number;
 }
 
 /** What is the same for all events of one installation of capture. */

@@ -97,7 +97,10 @@ export class ListWatch<T extends KubernetesObject> {
         const query: Record<string, string> = { limit: String(PAGE), ...this.#selector() };
         if (token !== undefined) query.continue = token;
         const page = await this.#options.client.get<ListPage<T>>(this.#options.path, { query, signal });
-        for (const item of page.items) found.set(keyOf(item), strip(item));
+        const { apiVersion, kind } = page;
+        // Only the list says what its items are; a watch says it of each.
+        const named = { apiVersion, kind: kind.replace(/List$/, "") };
+        for (const item of page.items) found.set(keyOf(item), strip({ ...named, ...item }));
         version = page.metadata.resourceVersion;
         token = page.metadata.continue || undefined;
       } while (token !== undefined);
@@ -208,6 +211,8 @@ export class ListWatch<T extends KubernetesObject> {
 }
 
 interface ListPage<T> {
+  readonly apiVersion: string;
+  readonly kind: string;
   readonly metadata: { readonly resourceVersion: string; readonly continue?: string };
   readonly items: readonly T[];
 }

@@ -187,6 +187,11 @@ async function dropSegment(
     await client.query(
       `delete from ${schema}.loss where at < now() - interval '30 days' and ended_at is not null`,
     );
+    await client.query(
+      `update ${schema}.replay set incomplete = true
+       where finished_at is null
+         and exists (select from ${schema}.outbox_${number} where id > read_id and id <= until_id)`,
+    );
     return true;
   });
   return emptied ? dropped : null;

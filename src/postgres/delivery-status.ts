@@ -21,6 +21,8 @@ export interface CallbackDelivery {
   readonly deadLetters: number;
   /** Events of keys whose attempts fail for long, and what came after them; not among `pending`. */
   readonly parked: number;
+  /** Dead letters that are delivered again, replayed events, and dead letters of others, which lie ready. */
+  readonly resending: number;
   /** Events that `backlog.onLimit` took before the callback had them. */
   readonly lostEvents: number;
 }
@@ -45,6 +47,7 @@ export async function readDeliveryStatus(
     oldestAgeSeconds: Math.max(0, Number(row.oldest_age)),
     deadLetters: Number(row.dead_letters),
     parked: Number(row.parked),
+    resending: Number(row.resending),
     lostEvents: Number(row.lost_events),
   }));
 }
@@ -77,6 +80,7 @@ interface DeliveryRow {
   oldest_age: string;
   dead_letters: string;
   parked: string;
+  resending: string;
   lost_events: string;
 }
 
@@ -92,10 +96,17 @@ const statusQuery = (schema: string) => `
     greatest((select last_value from ${schema}.outbox_id) - coalesce(callback.ahead_id, pending.first_id, 0), 0)::text as id_distance,
     coalesce(extract(epoch from clock_timestamp() - pending.oldest), 0)::text as oldest_age,
     (select count(*) from ${schema}.dead_letter where dead_letter.callback = callback.name)::text as dead_letters,
-    (select count(*) from ${schema}.parked where parked.callback = callback.name)::text as parked,
+    resent.parked::text,
+    resent.resending::text,
     callback.lost_events::text
   from ${schema}.callback
   cross join lateral ${schema}.pending_events(callback.name, $2::integer) as pending
+  cross join lateral (
+    select count(*) filter (where replay is null and letter_of = '') as parked,
+      count(*) filter (where replay is not null or letter_of <> '') as resending
+    from ${schema}.parked
+    where parked.callback = callback.name
+  ) as resent
   cross join lateral (
     select
       bool_and(coalesce(expires_at > clock_timestamp() and holder is not null, false)) as held,

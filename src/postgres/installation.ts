@@ -1,5 +1,5 @@
 /** What a build has written down about the capture that it made. */
-import type { Pool } from "pg";
+import type { ClientBase, Pool } from "pg";
 import type { SchemaChangeMode } from "../core/capture/model.ts";
 import type { CaptureNames } from "../core/capture/names.ts";
 
@@ -12,7 +12,7 @@ export interface Installation {
 }
 
 /** @returns null when no build was completed @throws the driver's error */
-export async function readInstallation(pool: Pool, names: CaptureNames): Promise<Installation | null> {
+export async function readInstallation(pool: Pool | ClientBase, names: CaptureNames): Promise<Installation | null> {
   try {
     const { rows } = await pool.query<Installation>(
       `select installation_id as id, coalesce(schema_change_mode, 'Off') as "schemaChangeMode"

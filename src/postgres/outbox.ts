@@ -9,10 +9,10 @@
  */
 import type { Pool } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
-import type { Crossing, ReadEvent } from "../core/delivery/entry.ts";
+import { type Crossing, ofParkedId, type ReadEvent } from "../core/delivery/entry.ts";
 import { hasLane } from "../core/delivery/lanes.ts";
 import { rowKey } from "../core/delivery/row-key.ts";
-import type { ChangeEvent, EventOperation } from "../core/event.ts";
+import type { ChangeEvent, EventOperation, Resent } from "../core/event.ts";
 
 export const ROWS_PER_READ = 1000;
 const DEFERRED_BYTES = 16_384;
@@ -128,21 +128,57 @@ export class OutboxReader {
     return images === undefined ? undefined : { ...event, old: images[0], new: images[1] };
   }
 
-  /** A parked event, whole; undefined when it is not parked any more. */
-  async readParked(callback: string, id: string): Promise<ChangeEvent | undefined> {
-    const { rows } = await this.#pool.query<[string]>({
-      text: `
-        select ${PACKED}
-        from (
-          select id, xid, to_json(at at time zone 'UTC') as at, operation, 0 as bytes, key, old_key, old, new,
-            null::text as role, null::text as application, context, schema_name, table_name, json_build_object('version', schema_version)::text as about,
-            null::integer as lane, null::integer as old_lane
-          from ${this.#schema}.parked where callback = $1 and id = $2::bigint
-        ) as one`,
-      values: [callback, id],
+  /** A parked event, whole; undefined when it is not parked any more. @param parked see `parkedId` */
+  async readParked(callback: string, parked: string): Promise<ChangeEvent | undefined> {
+    const { rows } = await this.#pool.query<[string, ...ResentFields]>({
+      text: storedEvents(
+        `select * from ${this.#schema}.parked where callback = $1 and id = $2::bigint and letter_of = $3`,
+      ),
+      values: [callback, ...ofParkedId(parked)],
       rowMode: "array",
     });
-    return rows[0] === undefined ? undefined : this.#readEvent(rows[0][0], null).event;
+    return this.#storedEvents(rows)[0]?.event;
+  }
+
+  /** Dead letters, whole, in id order. */
+  async readDeadLetters(callback: string, ids: readonly string[]): Promise<ChangeEvent[]> {
+    const { rows } = await this.#pool.query<[string, ...ResentFields]>({
+      text: storedEvents(
+        `select * from ${this.#schema}.dead_letter where callback = $1 and id = any ($2::bigint[])`,
+      ),
+      values: [callback, ids],
+      rowMode: "array",
+    });
+    return this.#storedEvents(rows).map(({ event }) => event);
+  }
+
+  /**
+   * Takes events that lie ready to be delivered again, in id order; the images of large ones are left out.
+   * None when the leases are lost.
+   */
+  async takeParked(
+    callback: string,
+    leases: { readonly parts: readonly number[]; readonly terms: readonly string[]; readonly lanes: number },
+    limit: number,
+  ): Promise<ReadEvent[]> {
+    const { rows } = await this.#pool.query<[string, ...ResentFields]>({
+      name: "pgevents_take_parked",
+      text: storedEvents(
+        `select * from ${this.#schema}.take_parked($1, $2::integer[], $3::bigint[], $4::bigint, $5)`,
+        DEFERRED_BYTES,
+      ),
+      values: [callback, leases.parts, leases.terms, leases.lanes, limit],
+      rowMode: "array",
+    });
+    return this.#storedEvents(rows);
+  }
+
+  #storedEvents(rows: readonly [string, ...ResentFields][]): ReadEvent[] {
+    return rows.map(([packed, ...fields]) => {
+      const read = this.#readEvent(packed, null);
+      const resent = resentOf(fields);
+      return resent === null ? read : { ...read, event: { ...read.event, resent } };
+    });
   }
 
   /**
@@ -239,6 +275,38 @@ type Fields = [
   lane?: string,
   oldLane?: string,
 ];
+
+/** Rows of the tables `parked` or `dead_letter`, in id order. @param deferred images of more bytes are left out */
+function storedEvents(query: string, deferred?: number): string {
+  const bytes = "coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0)";
+  const image = (name: string) =>
+    deferred === undefined ? name : `case when ${bytes} <= ${deferred} then ${name} end as ${name}`;
+  return `
+    select ${PACKED}, replay::text, letter_of, letter ->> 'error', (letter ->> 'attempts')::integer
+    from (
+      select id, xid, to_json(at at time zone 'UTC') as at, operation, ${deferred === undefined ? "0" : bytes} as bytes,
+        key, old_key, ${image("old")}, ${image("new")}, null::text as role, null::text as application, context,
+        schema_name, table_name, json_build_object('version', schema_version)::text as about,
+        null::integer as lane, null::integer as old_lane, replay, letter_of, letter
+      from (${query}) as stored
+    ) as one
+    order by one.id, letter_of`;
+}
+
+/** Columns replay, letter_of and what `letter` holds. */
+export type ResentFields = [
+  replay: string | null,
+  letterOf: string,
+  letterError: string | null,
+  letterAttempts: number | null,
+];
+
+export function resentOf([replay, letterOf, error, attempts]: ResentFields): Resent | null {
+  const letter =
+    letterOf === "" ? null : { callback: letterOf, error: error ?? "", attempts: attempts ?? 0 };
+  if (replay === null && letter === null) return null;
+  return { replay: replay === null ? null : Number(replay), letter };
+}
 
 interface About {
   /** Key columns as JSON strings. */

@@ -4,17 +4,20 @@
  */
 import type { Pool } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
-import { type Entry, NOTHING, type ParkedEvent } from "../core/delivery/entry.ts";
+import { type Entry, NOTHING, ofParkedId, type ParkedEvent, type ReadEvent } from "../core/delivery/entry.ts";
+import type { WantedEvents } from "../core/delivery/filter.ts";
 import type { Position } from "../core/delivery/position.ts";
 import type { Lease } from "./callback-lease.ts";
 import { storeDeadLetter } from "./dead-letters.ts";
-import type { OutboxReader } from "./outbox.ts";
+import { type OutboxReader, type ResentFields, resentOf } from "./outbox.ts";
 
 export interface DeadLetter {
   readonly id: string;
   readonly transactionId: string;
   readonly attempts: number;
   readonly error: string;
+  /** It is a dead letter of that callback already; empty: it is not. */
+  readonly letterOf: string;
 }
 
 export interface LanePosition {
@@ -22,6 +25,18 @@ export interface LanePosition {
   readonly lanes: number;
   readonly position: Position;
 }
+
+type ParkedRow = [
+  id: string,
+  xid: string,
+  schema: string,
+  table: string,
+  key: string | null,
+  oldKey: string | null,
+  bytes: number,
+  attempts: number,
+  ...ResentFields,
+];
 
 export class RelayStore {
   readonly #pool: Pool;
@@ -76,15 +91,14 @@ export class RelayStore {
       });
       return rowCount === wanted;
     }
+    const ids = done.map(ofParkedId);
     const { rows } = await this.#pool.query<{ held: string }>({
       text: `
-        with held as (${update} returning 1),
-        freed as (
-          delete from ${schema}.parked
-          where callback = $1 and id = any ($${values.length + 1}::bigint[]) and exists (select from held)
-        )
-        select count(*) as held from held`,
-      values: [...values, done],
+        with held as (${update} returning 1)
+        select count(*) as held,
+          case when count(*) > 0 then ${schema}.forget_parked($1, $${values.length + 1}::bigint[], $${values.length + 2}::text[]) end
+        from held`,
+      values: [...values, ids.map(([id]) => id), ids.map(([, letterOf]) => letterOf)],
     });
     return Number(rows[0]?.held) === wanted;
   }
@@ -138,8 +152,8 @@ export class RelayStore {
   async noteAttempts(id: string, attempts: number, error: string): Promise<void> {
     await this.#pool.query({
       name: "pgevents_note_attempts",
-      text: `update ${this.#names.schema}.parked set attempts = $3, error = $4 where callback = $1 and id = $2::bigint`,
-      values: [this.#callback, id, attempts, error],
+      text: `update ${this.#names.schema}.parked set attempts = $3, error = $4 where callback = $1 and id = $2::bigint and letter_of = $5`,
+      values: [this.#callback, ...ofParkedId(id).slice(0, 1), attempts, error, ofParkedId(id)[1]],
     });
   }
 
@@ -147,21 +161,43 @@ export class RelayStore {
   async readParked(): Promise<ParkedEvent[]> {
     const lanes = this.#leases.reduce((mask, lease) => (mask | lease.lanes) >>> 0, 0);
     const { schema } = this.#names;
-    const { rows } = await this.#pool.query<[string, string, string, string, string | null, number, number]>({
+    const { rows } = await this.#pool.query<ParkedRow>({
       text: `
-        select id::text, xid::text, schema_name, table_name, key,
-          coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0), attempts
+        select id::text, xid::text, schema_name, table_name, key, old_key,
+          coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0), attempts,
+          replay::text, letter_of, letter ->> 'error', (letter ->> 'attempts')::integer
         from ${schema}.parked
-        where callback = $1 and ($2::bigint >> ${schema}.lane_of(schema_name, table_name, key)) & 1 = 1
+        where callback = $1 and taken and ($2::bigint >> ${schema}.lane_of(schema_name, table_name, key)) & 1 = 1
         order by parked.id`, // not the text of the same name
       values: [this.#callback, lanes],
       rowMode: "array",
     });
-    return rows.map(([id, transactionId, tableSchema, table, key, bytes, attempts]) => ({
-      event: { ...NOTHING, id, transactionId, schema: tableSchema, table, key },
-      bytes,
-      attempts,
-    }));
+    return rows.map(([id, transactionId, tableSchema, table, key, oldKey, bytes, attempts, ...fields]) => {
+      const event = { ...NOTHING, id, transactionId, schema: tableSchema, table, key };
+      const resent = resentOf(fields);
+      return { event: resent === null ? event : { ...event, oldKey, resent }, bytes, attempts };
+    });
+  }
+
+  /** Takes events of these lanes that lie ready to be delivered again; none when the leases are lost. */
+  takeParked(limit: number): Promise<ReadEvent[]> {
+    const lanes = this.#leases.reduce((mask, lease) => (mask | lease.lanes) >>> 0, 0);
+    return this.#reader.takeParked(this.#callback, { parts: this.#parts, terms: this.#terms, lanes }, limit);
+  }
+
+  /**
+   * Lays events of a replay ready, for all lanes. @returns whether there is a replay
+   * @param wanted the callback's filter
+   * @param room how many may lie there
+   */
+  async feedReplay(wanted: WantedEvents, room: number): Promise<boolean> {
+    const { rows } = await this.#pool.query<{ fed: boolean }>({
+      name: "pgevents_feed_replay",
+      text: `select ${this.#names.schema}.feed_replay($1, $2, $3) as fed where exists (
+        select from ${this.#names.schema}.replay where callback = $1 and finished_at is null)`,
+      values: [this.#callback, JSON.stringify(wanted), room],
+    });
+    return rows[0]?.fed === true;
   }
 
   /** The whole events of entries that were read without images; those whose rows were dropped are missing. */
@@ -176,8 +212,11 @@ export class RelayStore {
     return found;
   }
 
-  /** @returns once the dead letter is durable: true; false when the event was dropped before */
-  bury(letter: DeadLetter): Promise<boolean> {
-    return storeDeadLetter(this.#pool, this.#names, { callback: this.#callback, ...letter });
+  /**
+   * @param forward the callback that gets it now
+   * @returns once the dead letter is durable: true; false when the event was dropped before
+   */
+  bury(letter: DeadLetter, forward: string | null): Promise<boolean> {
+    return storeDeadLetter(this.#pool, this.#names, { callback: this.#callback, forward, ...letter });
   }
 }

@@ -85,6 +85,11 @@ export async function emptySegment(
     if ((await isNeeded(client, names, number)) && (await whenNeeded?.()) !== true) return false;
     await client.query(`truncate table ${table}`);
     await client.query(
+      `update ${names.schema}.installation
+       set gone_until = greatest(gone_until, (select closed_at from ${names.schema}.segment where number = $1))`,
+      [number],
+    );
+    await client.query(
       `update ${names.schema}.segment set opened_at = null, closed_at = null where number = $1`,
       [number],
     );

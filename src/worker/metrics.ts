@@ -201,7 +201,8 @@ export class WorkerMetrics {
         if (outcome.kind !== "acknowledged") return;
         delivered.count += events.length;
         const first = events[0];
-        if (first !== undefined) lag.observe(Math.max(0, (Date.now() - Date.parse(first.time)) / 1000));
+        if (first !== undefined && first.resent === undefined)
+          lag.observe(Math.max(0, (Date.now() - Date.parse(first.time)) / 1000));
       },
       buried: () => {
         buried.count += 1;

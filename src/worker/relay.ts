@@ -8,7 +8,7 @@
 import type { CallbackSpec } from "../core/api/callback.ts";
 import { backoffMs } from "../core/delivery/backoff.ts";
 import type { Entry, ParkedEvent, ReadEvent, Unit } from "../core/delivery/entry.ts";
-import { type EventFilter, eventFilter } from "../core/delivery/filter.ts";
+import { type EventFilter, eventFilter, wantedEvents } from "../core/delivery/filter.ts";
 import { countLanes, hasLane, LANES } from "../core/delivery/lanes.ts";
 import { comparePositions, isPast, type Position } from "../core/delivery/position.ts";
 import { RelayState } from "../core/delivery/relay-state.ts";
@@ -23,6 +23,7 @@ import { Checkpoints } from "./checkpoints.ts";
 import { Crossings } from "./crossings.ts";
 import type { CallbackMetrics } from "./metrics.ts";
 import { OutboxCursor } from "./outbox-cursor.ts";
+import { Resends } from "./resends.ts";
 import { retryDatabase } from "./retry-database.ts";
 
 /** Events read and not sent, above which reading waits, and below which it goes on. */
@@ -66,6 +67,7 @@ export class Relay {
   readonly #filter: EventFilter;
   readonly #checkpoints: Checkpoints;
   readonly #crossings: Crossings;
+  readonly #resends: Resends;
   /** Leases whose own position is not reached yet: what they have delivered is passed over until then. */
   #ahead: Lease[];
   /** Aborted: no new events are read. */
@@ -135,6 +137,16 @@ export class Relay {
       hurry: () => this.#checkpoints.hurry(),
       onCrossed: () => this.#afterOutcome(1),
     });
+    this.#resends = new Resends(
+      {
+        feed: hasLane(lanes, 0) ? (room) => this.#feedReplay(room) : null,
+        take: (limit) =>
+          this.#retryDatabase("taking what is delivered again", () => deps.store.takeParked(limit)),
+        left: () => this.#state.resentLeft,
+        onTaken: (events) => this.#resend(events),
+      },
+      this.#draining.signal,
+    );
     this.#reading = this.#readLoop();
     this.#pump();
   }
@@ -180,7 +192,7 @@ export class Relay {
     this.#draining.abort();
     this.#stopped.abort();
     this.#wakeAll();
-    await Promise.allSettled([this.#reading, this.#crossings.end(), this.#checkpoints.end()]);
+    await Promise.allSettled([this.#reading, this.#resends.end(), this.#crossings.end(), this.#checkpoints.end()]);
     await this.#deps.transport.close();
   }
 
@@ -197,7 +209,7 @@ export class Relay {
       this.#stopped.abort();
       this.#wakeAll();
     }, timeoutMs);
-    await this.#reading;
+    await Promise.all([this.#reading, this.#resends.end()]);
     this.#state.drain();
     for (this.#pump(); !stopped.aborted && !(this.#state.drained && !this.#parking); ) {
       await new Promise<void>((resolve) => {
@@ -254,6 +266,28 @@ export class Relay {
       // Of an update that took the key to a lane of another: until it is delivered there, it is waited for.
       return concerned.length === 0 || concerned.some(({ position }) => !isPast(position, event, true));
     });
+  }
+
+  /** There may be events to be delivered again. */
+  lookForResends(): void {
+    this.#resends.nudge();
+  }
+
+  #feedReplay(room: number): Promise<boolean | null> {
+    const { store, callback } = this.#deps;
+    return this.#retryDatabase("reading for a replay", () => store.feedReplay(wantedEvents(callback), room));
+  }
+
+  /** What was taken goes into the order; of a replay only what the filter wants. */
+  async #resend(events: readonly ReadEvent[]): Promise<void> {
+    const replayed = events.filter(({ event }) => event.resent?.replay && this.#filter.wants(event));
+    const wanted = new Set(await this.#wantedRows(replayed));
+    if (this.#stopped.signal.aborted) return;
+    for (const one of events) {
+      if (one.event.resent?.replay && !wanted.has(one)) this.#state.passOver(one.event);
+      else this.#state.restore({ ...one, attempts: 0 });
+    }
+    this.#afterOutcome(1);
   }
 
   /** Asks the filter's expression; the images of large rows are read for that, one after the other, and not kept. */
@@ -368,10 +402,11 @@ export class Relay {
     unit: Unit,
     { entry, attempts, error }: { entry: Entry; attempts: number; error: string },
   ): Promise<void> {
-    const { store, metrics, log } = this.#deps;
+    const { store, metrics, log, callback } = this.#deps;
     const { id, transactionId } = entry.event;
-    const letter = { transactionId, id, attempts, error };
-    const stored = await this.#retryDatabase("storing a dead letter", () => store.bury(letter));
+    const letter = { transactionId, id, attempts, error, letterOf: entry.event.resent?.letter?.callback ?? "" };
+    const forward = callback.deadLetterCallback ?? null;
+    const stored = await this.#retryDatabase("storing a dead letter", () => store.bury(letter, forward));
     if (stored === null) return;
     if (stored) {
       metrics.buried();

@@ -110,7 +110,10 @@ export async function runWorker(
     onRound: (error) => connection.note(error),
     log,
   });
-  wakeUp.onLanesChanged(() => keeper.nudge());
+  wakeUp.onLanesChanged(() => {
+    keeper.nudge();
+    for (const relay of keeper.relays) relay.lookForResends();
+  });
   const upkeep = startUpkeep({ ...options, names, keeper, metrics, wakeUp }, signal);
   await keeper.run(signal);
   log.info({}, "draining");

@@ -211,7 +211,7 @@ describe("answers", () => {
     });
   }
 
-  test("Retry-After in seconds and as a date is passed on", async (t) => {
+  test("F41 Retry-After in seconds and as a date is passed on", async (t) => {
     const seconds = await deliverTo(t, () => ({ status: 429, headers: { "retry-after": "17" } }));
     assert.equal(seconds.kind === "retryable" && seconds.retryAfterMs, 17_000);
     const date = new Date(Date.now() + 600_000).toUTCString();
@@ -220,7 +220,7 @@ describe("answers", () => {
     assert.ok(until.retryAfterMs > 300_000 && until.retryAfterMs <= 600_000);
   });
 
-  test("a redirect is not followed", async (t) => {
+  test("F41 a redirect is not followed", async (t) => {
     const target = await startReceiver(t);
     for (const status of [301, 302, 303, 307, 308]) {
       const outcome = await deliverTo(t, () => ({ status, headers: { location: target.url } }));

@@ -35,7 +35,7 @@ test("one of several authorities in the Secret is enough, with text around them"
   assertOutcome(await transport.deliver([changeEvent()], never), "acknowledged");
 });
 
-test("a certificate of an authority that is not trusted is refused, and the setting named", async (t) => {
+test("F41 a certificate of an authority that is not trusted is refused, and the setting named", async (t) => {
   const port = await secureServer(t, certificateAuthority("theirs"), ["127.0.0.1"]);
   for (const setup of [{}, { http, secrets: { "receiver/ca.crt": certificateAuthority("own").cert } }]) {
     const outcome = await httpTransport(t, `https://127.0.0.1:${port}/`, setup).deliver(

@@ -56,7 +56,7 @@ describe("the rule of a table", () => {
     assert.deepEqual(rules, [
       "",
       "",
-      '{"mask":["mail"],"strict":true}',
+      '{"mask":["mail"],"strict":["mail"]}',
       '{"payload":"Changes"}',
       '{"payload":"Key","updateColumns":["n"]}',
     ]);

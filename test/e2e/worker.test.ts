@@ -164,7 +164,7 @@ test("G2 events of one row arrive in commit order; a failing key delays only its
   assert.deepEqual(notes(2), inOrder);
 });
 
-test("a refused event becomes a dead letter at once, one that keeps failing after its attempts", async (t) => {
+test("F41 a refused event becomes a dead letter at once, one that keeps failing after its attempts", async (t) => {
   const database = await testDatabase(t, { owner: true });
   const receiver = await startReceiver(t, {
     respond: ({ events }) =>
@@ -203,7 +203,7 @@ test("a refused event becomes a dead letter at once, one that keeps failing afte
   assert.equal(receiver.requests.filter(({ events }) => events[0]?.data.new?.note === "failing").length, 3);
 });
 
-test("a receiver that is down for a while gets everything, each once, and few attempts meanwhile", async (t) => {
+test("F41 a receiver that is down for a while gets everything, each once, and few attempts meanwhile", async (t) => {
   const database = await testDatabase(t, { owner: true });
   const receiver = await startReceiver(t);
   await database.query(TABLE);

@@ -147,7 +147,7 @@ describe("a request that meets", () => {
     assert.equal(s.proxy.requests.length, 1);
   });
 
-  test("Retry-After waits that long", async (t) => {
+  test("F9 Retry-After waits that long", async (t) => {
     const s = await scene(t);
     if (s === null) return;
     let refusedAtMs = 0;
@@ -182,7 +182,7 @@ describe("a request that meets", () => {
   });
 });
 
-test("a token that was rotated is read again when the server refuses the old one", async (t) => {
+test("F11 a token that was rotated is read again when the server refuses the old one", async (t) => {
   const plane = await useControlPlane(t);
   if (plane === null) return;
   const directory = mkdtempSync(join(tmpdir(), "pg-events-token-"));

@@ -94,6 +94,8 @@ test("the copy follows what is added, changed and deleted", async (t) => {
   await s.put("before", "1");
   const { watch, told, value } = await s.watching(s.proxy.config);
   assert.equal(value("before"), "1");
+  const kinds = () => [...watch.store.values()].map(({ apiVersion, kind }) => `${apiVersion} ${kind}`);
+  assert.deepEqual([...new Set(kinds())], ["v1 ConfigMap"], "as a watch has it");
   assert.ok(told.includes("before"));
   await s.put("added", "1");
   await eventually(() => value("added") === "1");
@@ -163,7 +165,7 @@ describe("it survives", () => {
     },
   };
   for (const [name, fault] of Object.entries(faults)) {
-    test(`${name}, on a watch and on a list`, async (t) => {
+    test(`F2 F3 ${name}, on a watch and on a list`, async (t) => {
       const s = await scene(t);
       if (s === null) return;
       const { value, reports } = await s.watching(s.proxy.config);
@@ -184,7 +186,7 @@ describe("it survives", () => {
   }
 });
 
-test("a version that the server has forgotten leads to a list, and no change is lost", async (t) => {
+test("F2 F6 a version that the server has forgotten leads to a list, and no change is lost", async (t) => {
   const s = await scene(t);
   if (s === null) return;
   await s.put("changed", "1");
@@ -212,7 +214,7 @@ test("a version that the server has forgotten leads to a list, and no change is 
   assert.ok(missed.length > 0);
 });
 
-test("a connection that says nothing any more is given up", async (t) => {
+test("F4 a connection that says nothing any more is given up", async (t) => {
   const s = await scene(t);
   if (s === null) return;
   s.proxy.intercept = (request, response) => {
@@ -227,7 +229,7 @@ test("a connection that says nothing any more is given up", async (t) => {
   assert.equal(reports.filter(({ operation }) => operation === "list").length, 1, "no list is needed");
 });
 
-test("a watch goes on where the one before ended, and tells nothing twice", async (t) => {
+test("F5 a watch goes on where the one before ended, and tells nothing twice", async (t) => {
   const s = await scene(t);
   if (s === null) return;
   const { told } = await s.watching(s.proxy.config, { silenceMs: 700 });
@@ -287,7 +289,7 @@ test("when it is stopped nothing is left open", async (t) => {
   assert.equal(watching.told.length, length);
 });
 
-test("the API server is killed and comes back, and freezes and goes on", async (t) => {
+test("F1 F4 the API server is killed and comes back, and freezes and goes on", async (t) => {
   if ((await useControlPlane(t)) === null) return;
   const plane = await startControlPlane();
   const s = await sceneOn(t, plane);

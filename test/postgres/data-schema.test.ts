@@ -93,6 +93,8 @@ test("a table's name is a part of it, whatever it holds; Truncate names none; a 
     transactionId,
     attempts: 1,
     error: "x",
+    letterOf: "",
+    forward: null,
   });
   const { rows } = await scene.query("select schema_version from pgevents.dead_letter");
   assert.deepEqual(rows, [{ schema_version: insert.schemaVersion }]);

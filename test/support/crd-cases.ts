@@ -46,6 +46,16 @@ const kafka = (fields: object) => callback({ http: undefined, kafka: { ...KAFKA,
 const filterTable = (fields: object) =>
   callback({ filter: { tables: [{ schema: "s", name: "t", ...fields }] } });
 
+/** Callbacks by name, each with its `deadLetterCallback`. */
+const callbacks = (...named: [name: string, deadLetterCallback?: string][]) =>
+  source({
+    callbacks: named.map(([name, deadLetterCallback]) => ({
+      name,
+      http: HTTP,
+      ...(deadLetterCallback === undefined ? {} : { deadLetterCallback }),
+    })),
+  });
+
 const SECRET_KEY = { name: "token", key: "value" };
 const BYTES_63 = `${"é".repeat(31)}x`;
 const BYTES_64 = "é".repeat(32);
@@ -231,6 +241,19 @@ export const RULE_CASES: RuleCases[] = [
       callback({ module: { path: "/app/shop.mjs" } }),
       callback({ stdout: {} }),
       callback({ http: undefined, nats: NATS, kafka: KAFKA }),
+    ],
+  },
+  {
+    rule: "`deadLetterCallback` must be the name of another callback, one that has no `deadLetterCallback` itself",
+    accepted: [
+      callbacks(["a", "letters"], ["b", "letters"], ["letters"]),
+      source({ callbacks: [{ name: "a", http: HTTP, filter: { deadLetters: "Only" } }] }),
+    ],
+    refused: [
+      callbacks(["a", "a"]),
+      callbacks(["a", "b"]),
+      callbacks(["a", "b"], ["b", "a"]),
+      callbacks(["a", "b"], ["b", "c"], ["c"]),
     ],
   },
   {

@@ -5,7 +5,7 @@ import { filter } from "./filter.ts";
 import { ONE_ADDRESS, ref, uriFrom } from "./http-address.ts";
 import { kafka } from "./kafka.ts";
 import { nats } from "./nats.ts";
-import { withRules } from "./rule.ts";
+import { type Rule, withRules } from "./rule.ts";
 
 const FORBIDDEN_HEADERS =
   /^(host|content-length|content-type|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|ce-.*|webhook-.*|traceparent)$/i;
@@ -201,18 +201,24 @@ const delivery = withRules(
   ],
 ).meta({ description: "Attempts, waits and limits." });
 
-const callback = z.strictObject({
-  name: z
+const callbackName = (description: string) =>
+  z
     .string()
     .min(1)
     .max(63)
     .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/, "must be a lower-case DNS label")
-    .meta({ description: "Name of the callback; its checkpoint in the database is kept under it." }),
+    .meta({ description });
+
+const callback = z.strictObject({
+  name: callbackName("Name of the callback; its checkpoint in the database is kept under it."),
   suspend: z
     .boolean()
     .default(false)
     .meta({ description: "Stops delivery to this callback; events wait in the outbox. Default: false." }),
   filter: filter.optional(),
+  deadLetterCallback: callbackName(
+    "Name of another callback, which gets the events that become dead letters of this one, with the attributes `pgeventsdeadlettercallback`, `pgeventsdeadlettererror` and `pgeventsdeadletterattempts`. They stay stored until it has them. Default: none; they stay stored until somebody sees to them.",
+  ).optional(),
   ordering: z.enum(["Key", "Source", "None"]).default("Key").meta({
     description:
       "Key: events of one row go one after the other. Source: all events do. None: in any order. Default: Key.",
@@ -233,6 +239,19 @@ export const callbackSchema = withRules(callback, [
     holds: (callback) => TRANSPORTS.filter((name) => callback[name] !== undefined).length === 1,
   },
 ]);
+
+/** Without it a dead letter could go round in circles. */
+export const DEAD_LETTER_RULE: Rule<CallbackSpec[]> = {
+  cel: "self.all(one, !has(one.deadLetterCallback) || self.exists(other, other.name == one.deadLetterCallback && other.name != one.name && !has(other.deadLetterCallback)))",
+  message:
+    "`deadLetterCallback` must be the name of another callback, one that has no `deadLetterCallback` itself",
+  holds: (callbacks) =>
+    callbacks.every(
+      ({ name, deadLetterCallback: wanted }) =>
+        wanted === undefined ||
+        callbacks.some((other) => other.name === wanted && wanted !== name && other.deadLetterCallback === undefined),
+    ),
+};
 
 export type CallbackSpec = z.output<typeof callbackSchema>;
 export type HttpSpec = NonNullable<CallbackSpec["http"]>;

@@ -3,11 +3,11 @@
  * reference page and the editor schema all come from here (scripts/generate.ts).
  */
 import { z } from "zod";
-import { callbackSchema } from "./callback.ts";
+import { callbackSchema, DEAD_LETTER_RULE } from "./callback.ts";
 import { captureSchema } from "./capture.ts";
 import { databaseSchema } from "./database.ts";
 import { integer, listByKeys, withEmptyDefault } from "./fields.ts";
-import type { TransitionRule } from "./rule.ts";
+import { type TransitionRule, withRules } from "./rule.ts";
 import { workerSchema } from "./worker.ts";
 
 export const API_GROUP = "pgevents.dev";
@@ -39,9 +39,12 @@ export const METADATA_RULES: TransitionRule[] = [
   { cel: `self.metadata.name.matches('${DNS_LABEL.source}')`, message: `metadata.name ${NAME_NO_LABEL}` },
 ];
 
-const callbacks = listByKeys(["name"], callbackSchema).min(1).max(16).meta({
-  description: "Where the events go. Each callback has its own checkpoint; one never waits for another.",
-});
+const callbacks = withRules(
+  listByKeys(["name"], callbackSchema).min(1).max(16).meta({
+    description: "Where the events go. Each callback has its own checkpoint; one never waits for another.",
+  }),
+  [DEAD_LETTER_RULE],
+);
 
 /** The spec as a local manifest may have it: `database` may be left out when the URL is given otherwise. */
 export const specSchema = z

@@ -62,7 +62,7 @@ export function statementsFor(action: CaptureAction, names: CaptureNames, source
     case "RemoveCallback":
       return [
         `delete from ${schema}.callback where name = ${literal(action.callback)}`,
-        ...["lease", "agreed_window", "parked"].map(
+        ...["lease", "agreed_window", "parked", "replay"].map(
           (table) => `delete from ${schema}.${table} where callback = ${literal(action.callback)}`,
         ),
       ];

@@ -7,11 +7,12 @@ import { shortDigest } from "./fingerprint.ts";
 
 type Chosen = Pick<TableSpec, "name" | "columns" | "payload" | "updateColumns">;
 
-/** Empty: every row, as it is. `strict`: each column that is named must be there. */
+/** Empty: every row, as it is. `strict`: the columns that must be there, all that are named. */
 export function rowRule({ name, columns = {}, payload, updateColumns }: Chosen): string {
+  const named = [...new Set(Object.values(columns).flat())];
   const rule = {
     ...columns,
-    ...(Object.keys(columns).length > 0 && name !== "*" ? { strict: true } : {}),
+    ...(named.length > 0 && name !== "*" ? { strict: named } : {}),
     ...(payload === undefined || payload === "Row" ? {} : { payload }),
     ...(updateColumns === undefined ? {} : { updateColumns }),
   };

@@ -4,7 +4,7 @@
  * unparsed. Only names (schema, table, source) and the subject can hold what needs escaping, and each
  * is looked at once for that; ordinary ones are not copied.
  */
-import { type ChangeEvent, type EventOperation, type EventOrigin, stableEventId } from "../event.ts";
+import { type ChangeEvent, type EventOperation, type EventOrigin, type Resent, stableEventId } from "../event.ts";
 import { dataSchemaOf } from "../schema-id.ts";
 
 export const STRUCTURED_TYPE = "application/cloudevents+json; charset=utf-8";
@@ -45,6 +45,8 @@ export function binaryHeaders(origin: EventOrigin, event: ChangeEvent): string[]
   const dataSchema = dataSchemaOf(origin, event);
   if (dataSchema !== null) headers.push("ce-dataschema", dataSchema);
   for (const [name, value] of origin.extensions ?? []) headers.push(`ce-${name}`, headerValue(value));
+  if (event.resent !== undefined)
+    for (const [name, value] of resentAttributes(event.resent)) headers.push(`ce-${name}`, headerValue(String(value)));
   return headers;
 }
 
@@ -110,13 +112,14 @@ function attributePairs(origin: EventOrigin, event: ChangeEvent): string[] {
     subject,
     "sequence",
     sequenceOf(event),
+    ...(event.resent === undefined ? [] : resentAttributes(event.resent).flatMap(([name, value]) => [name, String(value)])),
   ];
 }
 
 /** Structured mode: one event as a JSON object. */
 export function structuredBody(origin: EventOrigin, event: ChangeEvent): string {
   const subject = jsonString(subjectOf(event));
-  return `{"specversion":"1.0","id":"${stableEventId(origin, event)}","source":${jsonString(origin.source)},"type":"${EVENT_TYPES[event.operation]}","subject":${subject},"time":"${event.time}","partitionkey":${subject},"sequence":"${sequenceOf(event)}"${extensionFields(origin)},"datacontenttype":"${DATA_TYPE}"${schemaField(origin, event)},"data":${eventData(event)}}`;
+  return `{"specversion":"1.0","id":"${stableEventId(origin, event)}","source":${jsonString(origin.source)},"type":"${EVENT_TYPES[event.operation]}","subject":${subject},"time":"${event.time}","partitionkey":${subject},"sequence":"${sequenceOf(event)}"${extensionFields(origin)}${resentFields(event)},"datacontenttype":"${DATA_TYPE}"${schemaField(origin, event)},"data":${eventData(event)}}`;
 }
 
 /** An id holds nothing that JSON escapes. */
@@ -128,6 +131,39 @@ function schemaField(origin: EventOrigin, event: ChangeEvent): string {
 function extensionFields({ extensions }: EventOrigin): string {
   if (extensions === undefined) return "";
   return extensions.map(([name, value]) => `,"${name}":${jsonString(value)}`).join("");
+}
+
+/** The attributes of an event that is delivered out of its turn, as fields of a JSON object after others. */
+export function resentFields({ resent }: ChangeEvent): string {
+  if (resent === undefined) return "";
+  return resentAttributes(resent)
+    .map(([name, value]) => `,"${name}":${JSON.stringify(value)}`)
+    .join("");
+}
+
+function resentAttributes({ replay, letter }: Resent): [name: string, value: string | number | boolean][] {
+  return [
+    ...(replay === null ? [] : [["pgeventsreplay", true] as [string, boolean]]),
+    ...(letter === null
+      ? []
+      : ([
+          ["pgeventsdeadlettercallback", letter.callback],
+          ["pgeventsdeadlettererror", letter.error],
+          ["pgeventsdeadletterattempts", letter.attempts],
+        ] as [string, string | number][])),
+  ];
+}
+
+/**
+ * For brokers that drop repeats by themselves: what tells a delivery that is wanted again from the one before.
+ * A dead letter that is tried again is still the same delivery.
+ */
+export function deliveryId(origin: EventOrigin, event: ChangeEvent, callback: string): string {
+  const { resent } = event;
+  const id = `${stableEventId(origin, event)}/${callback}`;
+  if (resent === undefined) return id;
+  const letter = resent.letter === null ? "" : `/${resent.letter.callback}`;
+  return id + letter + (resent.replay ? `/${resent.replay}` : "");
 }
 
 /** Batched mode: a JSON array of structured events, in the order given. */

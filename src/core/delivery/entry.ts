@@ -23,11 +23,15 @@ export interface ReadEvent {
  */
 export type Crossing = "ours" | "theirs";
 
-/** An event that was parked by whoever held its lane before. */
+/**
+ * A parked event: by whoever held its lane before, or laid ready to be delivered again (`event.resent`).
+ * `deferred`: its images are not here.
+ */
 export interface ParkedEvent {
   readonly event: ChangeEvent;
   readonly bytes: number;
   readonly attempts: number;
+  readonly deferred?: boolean;
 }
 
 export interface Entry extends Ordered, Sequenced, Tracked {
@@ -39,6 +43,8 @@ export interface Entry extends Ordered, Sequenced, Tracked {
   crossing: Crossing | null;
   /** Other holders wait until this one has delivered it. */
   readonly awaited: boolean;
+  /** It is delivered again, and has an order of its own: live events do not wait for it. */
+  readonly apart: boolean;
   /** The images are not here, to be read when its turn has come. */
   deferred: boolean;
   /** Acknowledged, or durably a dead letter. */
@@ -68,13 +74,14 @@ export function entryOf(row: ReadEvent, sequence: number): Entry {
   return {
     sequence,
     event,
-    id: event.id,
+    id: event.resent === undefined ? event.id : parkedId(event),
     bytes: row.bytes,
     deferred: row.deferred,
     lane: row.lane ?? -1,
     oldLane: row.oldLane ?? null,
     crossing: row.crossing ?? null,
     awaited: row.crossing === "ours",
+    apart: isApart(event),
     done: false,
     passed: false,
     parked: false,
@@ -88,8 +95,25 @@ export function entryOf(row: ReadEvent, sequence: number): Entry {
 
 /** Lets go of the row: its place in the order is still needed, or it will be read again. */
 export function emptied(event: ChangeEvent): ChangeEvent {
-  const { id, transactionId, operation, schema, table, key } = event;
-  return { ...NOTHING, id, transactionId, operation, schema, table, key };
+  const { id, transactionId, operation, schema, table, key, oldKey, resent } = event;
+  const rest = { ...NOTHING, id, transactionId, operation, schema, table, key };
+  return resent === undefined ? rest : { ...rest, oldKey, resent };
+}
+
+/** What a parked event of a callback is told by: its id, and whose dead letter it is. */
+export function parkedId({ id, resent }: ChangeEvent): string {
+  return resent?.letter ? `${id} ${resent.letter.callback}` : id;
+}
+
+/** The two of `parkedId`; the second is empty for an event of the callback's own. */
+export function ofParkedId(parked: string): readonly [id: string, letterOf: string] {
+  const [id = "", letterOf = ""] = parked.split(" ");
+  return [id, letterOf];
+}
+
+/** Replays, and dead letters of others, are ordered among themselves. */
+function isApart({ resent }: ChangeEvent): boolean {
+  return resent !== undefined && (resent.replay !== 0 || resent.letter !== null);
 }
 
 /** In place of an event that is done. */

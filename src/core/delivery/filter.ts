@@ -27,6 +27,7 @@ export function eventFilter(
       : new Set(filter.tables.map(({ schema, name }) => JSON.stringify([schema, name])));
   const schemaChanges = filter?.schemaChanges ?? (module === undefined ? "Exclude" : "Include");
   const wants = (event: ChangeEvent): boolean => {
+    if (filter?.deadLetters === "Only") return false;
     if (event.operation === "SchemaChange") {
       if (schemaChanges === "Exclude") return false;
     } else {
@@ -40,6 +41,23 @@ export function eventFilter(
     );
   };
   return { wants, wantsRow: filter?.expression === undefined ? null : rowFilter(filter.expression, onError) };
+}
+
+/** A filter without its expression, for `is_wanted` in sql/functions_replay.sql. */
+export interface WantedEvents {
+  /** Schema and name, or `*`; null: every table. */
+  readonly tables: readonly (readonly [schema: string, name: string])[] | null;
+  /** Their letters in the outbox; null: every one. */
+  readonly operations: string | null;
+  readonly schemaChanges: "Include" | "Exclude" | "Only";
+}
+
+export function wantedEvents({ filter, module }: Pick<CallbackSpec, "filter" | "module">): WantedEvents {
+  return {
+    tables: filter?.deadLetters === "Only" ? [] : (filter?.tables?.map(({ schema, name }) => [schema, name] as const) ?? null),
+    operations: filter?.operations?.map((operation) => operation[0]).join("") ?? null,
+    schemaChanges: filter?.schemaChanges ?? (module === undefined ? "Exclude" : "Include"),
+  };
 }
 
 /** A Truncate and a change of a table itself concern rows that the expression is not asked about. */

@@ -50,6 +50,24 @@ export class KeyOrder<E extends Ordered> {
     return entry.orderKey === null ? undefined : this.#follow(entry, entry.orderKey);
   }
 
+  /**
+   * Places an event that is delivered again, which divides no table's order.
+   * @param apart among others of its kind only, so that nothing else waits for it
+   */
+  addResent(entry: E, apart: boolean): void {
+    const { key, oldKey } = entry.event;
+    const kind = apart ? "resent\0" : "";
+    const prefix = kind + this.#prefixOf(entry.event);
+    if (this.#ordering === "None") return;
+    if (this.#ordering === "Source") entry.orderKey = `${kind}source`;
+    else {
+      entry.orderKey = key === null ? prefix : prefix + key;
+      if (oldKey !== null) entry.oldOrderKey = prefix + oldKey;
+    }
+    if (entry.oldOrderKey !== null) this.#follow(entry, entry.oldOrderKey);
+    this.#follow(entry, entry.orderKey);
+  }
+
   /** Marks an entry done; returns the entries that became ready by that. */
   finish(entry: E): readonly E[] {
     this.#forget(entry, entry.orderKey);

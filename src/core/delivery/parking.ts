@@ -92,7 +92,7 @@ export class Parking {
   parked(entry: Entry): void {
     entry.parked = true;
     if (entry.done) {
-      this.done(entry); // it was let go and sent while it was being stored
+      this.#done.push(entry.id); // it was let go and sent while it was being stored
       return;
     }
     this.#parked.set(entry.id, entry);
@@ -102,7 +102,7 @@ export class Parking {
 
   restored(entry: Entry): void {
     entry.parked = true;
-    this.#restored.add(entry.id);
+    if (entry.event.resent === undefined) this.#restored.add(entry.id); // the log brings others only before they are here
     this.#parked.set(entry.id, entry);
   }
 
@@ -118,8 +118,18 @@ export class Parking {
     this.#sent.clear();
   }
 
+  /** It is delivered: to be taken away where it is stored, unless `forget` came before. */
   done({ id }: Entry): void {
+    if (this.#parked.delete(id)) this.#done.push(id);
+  }
+
+  /** It is stored as parked no more. */
+  forget({ id }: Entry): void {
     this.#parked.delete(id);
+  }
+
+  /** Stored, not in memory, and not wanted: to be taken away as if it were done. */
+  passOver(id: string): void {
     this.#done.push(id);
   }
 

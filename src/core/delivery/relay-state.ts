@@ -24,6 +24,7 @@ import {
   entryOf,
   NOTHING,
   type ParkedEvent,
+  parkedId,
   type ReadEvent,
   type Unit,
   unitOf,
@@ -66,6 +67,11 @@ export class RelayState {
   readonly #waiting = new WaitingUnits();
   /** The same for parked ones. */
   readonly #waitingParked = new WaitingUnits();
+  /** What is to be delivered again and has not been tried: it takes turns with what is ready. */
+  readonly #resent = new ReadyQueue<Entry>();
+  #resentLast = false;
+  /** Events delivered again that are here. */
+  #resentLeft = 0;
   readonly #parking: Parking;
   readonly #crossings = new Set<Entry>();
   #readySinceMs = 0;
@@ -85,7 +91,7 @@ export class RelayState {
     this.#order = new KeyOrder(options.ordering);
     this.#progress = new Progress(start);
     this.#parking = new Parking(options.maxParked, this.#order);
-    for (const one of parked) this.#restore(one);
+    for (const one of parked) this.restore(one);
   }
 
   /** Events read that are neither done nor parked. */
@@ -114,6 +120,11 @@ export class RelayState {
 
   get parked(): number {
     return this.#parking.size;
+  }
+
+  /** Events to be delivered again that are here and not done. */
+  get resentLeft(): number {
+    return this.#resentLeft;
   }
 
   /** The endpoint as a whole does not take requests, or some key fails. */
@@ -153,7 +164,7 @@ export class RelayState {
   /** What to send now, or null. The unit counts as in flight until `settle` or `buried`. */
   next(nowMs: number): Unit | null {
     if (this.#inFlight >= this.#options.maxInFlight || !this.#health.mayStart(nowMs)) return null;
-    const unit = this.#takeWaiting(nowMs) ?? this.#takeReady(nowMs);
+    const unit = this.#takeWaiting(nowMs) ?? this.#takeResent() ?? this.#takeReady(nowMs);
     if (unit === null) return null;
     unit.flight = { events: this.payload(unit).length, retry: isRetry(unit) };
     this.#inFlight += 1;
@@ -168,7 +179,8 @@ export class RelayState {
     if (this.#inFlight >= this.#options.maxInFlight) return null;
     const ready =
       this.#ready.size > 0 ? this.#readySinceMs + this.#options.maxWaitMs : Number.POSITIVE_INFINITY;
-    const due = Math.min(this.#retryDueMs(), ready);
+    const resent = this.#resent.size > 0 && this.#mayRetry() ? nowMs : Number.POSITIVE_INFINITY;
+    const due = Math.min(this.#retryDueMs(), ready, resent);
     if (due === Number.POSITIVE_INFINITY) return null;
     if (!this.#health.closed) return Math.max(due, nowMs);
     const opens = this.#health.dueMs();
@@ -215,7 +227,31 @@ export class RelayState {
 
   /** The dead letter of the unit's current event is stored, or its row is gone: it counts as done. */
   buried(unit: Unit, nowMs: number): void {
+    for (const entry of this.payload(unit)) if (entry.parked) this.#parking.forget(entry);
     this.#finish(unit, nowMs);
+  }
+
+  /** Takes an event that lies parked; one that is delivered again is sent in turn with what is read. */
+  restore({ event, bytes, attempts, deferred = true }: ParkedEvent): void {
+    const { resent } = event;
+    const kept = deferred ? emptied(event) : event;
+    const entry = entryOf({ event: kept, bytes, deferred }, this.#read);
+    this.#read += 1;
+    entry.passed = true;
+    if (resent === undefined) this.#order.add(entry, () => []);
+    else {
+      this.#order.addResent(entry, entry.apart);
+      this.#resentLeft += 1;
+    }
+    this.#parking.restored(entry);
+    if (entry.blockers > 0) return;
+    if (resent === undefined || attempts > 0) this.#waitingParked.add(unitOf([entry], attempts), 0);
+    else this.#resent.add(entry);
+  }
+
+  /** An event that lies parked, and was not taken, is not wanted. */
+  passOver(event: ChangeEvent): void {
+    this.#parking.passOver(parkedId(event));
   }
 
   /** The other holders are where this entry needs them to be. */
@@ -271,6 +307,9 @@ export class RelayState {
   /** From now on only what leaves no gap before an event that is passed is sent. */
   drain(): void {
     this.#draining = true;
+    const ready: Entry[] = [];
+    while (this.#ready.size > 0) ready.push(this.#ready.take());
+    for (const entry of ready) if (!entry.parked) this.#ready.add(entry); // what is stored waits for the next relay
   }
 
   /** Nothing is left to be sent or parked before the position is the end of all that was sent. */
@@ -287,20 +326,11 @@ export class RelayState {
   }
 
   *#earlierThan(entry: Entry): Generator<Entry> {
-    yield* this.#parking.entries();
+    for (const parked of this.#parking.entries()) if (!parked.apart) yield parked;
     for (const other of this.#progress.open()) {
       if (other === entry) return;
       yield other;
     }
-  }
-
-  #restore({ event, bytes, attempts }: ParkedEvent): void {
-    const entry = entryOf({ event: emptied(event), bytes, deferred: true }, this.#read);
-    this.#read += 1;
-    entry.passed = true;
-    this.#order.add(entry, () => []);
-    this.#parking.restored(entry);
-    if (entry.blockers === 0) this.#waitingParked.add(unitOf([entry], attempts), 0);
   }
 
   #finish(unit: Unit, nowMs: number): Settled {
@@ -319,6 +349,7 @@ export class RelayState {
 
   #done(entry: Entry, nowMs: number): void {
     entry.done = true;
+    if (entry.event.resent !== undefined) this.#resentLeft -= 1;
     if (entry.parked) this.#parking.done(entry);
     else this.#leaveMemory(entry);
     this.#pass(entry);
@@ -371,6 +402,13 @@ export class RelayState {
     return Math.min(this.#waiting.dueMs, this.#waitingParked.dueMs);
   }
 
+  /** Of what is delivered again: in turn with what is ready, and in half of the requests at most. */
+  #takeResent(): Unit | null {
+    const wanted = !this.#resentLast || this.#ready.size === 0;
+    this.#resentLast = wanted && this.#resent.size > 0 && !this.#draining && this.#mayRetry();
+    return this.#resentLast ? unitOf([this.#resent.take()]) : null;
+  }
+
   #takeReady(nowMs: number): Unit | null {
     const count = this.#ready.size;
     const next = this.#ready.first;
@@ -410,6 +448,10 @@ export class RelayState {
   }
 
   #pushReady(entry: Entry, nowMs: number): void {
+    if (entry.parked && (this.#draining || entry.event.resent !== undefined)) {
+      this.#resent.add(entry); // nothing of it is sent while draining
+      return;
+    }
     if (this.#ready.size === 0) this.#readySinceMs = nowMs;
     this.#ready.add(entry);
   }

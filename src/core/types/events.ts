@@ -91,7 +91,7 @@ interface RowRule {
   readonly exclude?: readonly string[];
   readonly mask?: readonly string[];
   readonly hash?: readonly string[];
-  readonly strict?: true;
+  readonly strict?: readonly string[];
   readonly payload?: "Changes" | "Key";
 }
 
@@ -112,10 +112,9 @@ interface CapturedColumn {
 /** What shape_row in sql/ leaves of a row. */
 function capturedColumns(table: DesiredTable, columns: readonly ObservedTableColumn[]): CapturedColumn[] {
   const rule = ruleOf(table);
-  const { include, exclude = [], mask = [], hash = [], strict, payload } = rule;
+  const { include, exclude = [], mask = [], hash = [], strict = [], payload } = rule;
   const present = columns.map(({ name }) => name);
-  const named = [...(include ?? []), ...exclude, ...mask, ...hash];
-  if (strict && named.some((name) => !present.includes(name))) return [];
+  if (strict.some((name) => !present.includes(name))) return [];
   return columns
     .filter(({ name }) => (include === undefined ? !exclude.includes(name) : include.includes(name)))
     .filter(({ name }) => payload !== "Key" || aboutOf(table).key.includes(name))

@@ -1,7 +1,8 @@
 -- The tables of capture. `@schema@` stands for the quoted schema name (src/core/capture/names.ts).
 -- Everything belongs to the role that builds; writers of captured tables need no right here.
 
--- The outbox is a log: rows are appended once, read by position, never updated or deleted one by one.
+-- The outbox is a log: rows are appended once, read by position, never deleted one by one, and updated only by the
+-- transaction that wrote them (functions_order.sql).
 -- id is taken after the row lock of the captured row, so that ids of one key grow in commit order.
 create sequence @schema@.outbox_id as bigint cache 1;
 

@@ -5,178 +5,6 @@
 -- `@end@` stands there once for each segment, `@segment@` being its number; between `@each_variant@` and
 -- `@end_variant@` once without and once with settings that are fixed.
 
--- A column of type json may hold escapes that no function on json reads (\u0000, half a surrogate pair, a character
--- that the database's encoding lacks), and no write may fail for that. Before a text is read as json all its
--- escapes with a backslash or by number are set aside, in a way that nothing else looks like, and put back after.
--- Names of columns in other texts that are compared with it need the same.
-create or replace function @schema@.guard_escapes(document text) returns text
-  language sql immutable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$
-  select replace(replace(replace(document,
-    chr(127), chr(127) || '0'), repeat(chr(92), 2), chr(127) || '1'), chr(92) || 'u', chr(127) || '2')
-$$;
-
-create or replace function @schema@.unguard_escapes(document text) returns text
-  language sql immutable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$
-  select replace(replace(replace(document,
-    chr(127) || '2', chr(92) || 'u'), chr(127) || '1', repeat(chr(92), 2)), chr(127) || '0', chr(127))
-$$;
-
--- The text of a value that is hashed; the json itself where that cannot be read.
-create or replace function @schema@.guarded_text(value json) returns text
-  language plpgsql immutable
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return @schema@.unguard_escapes(value::text)::json #>> '{}';
-exception when data_exception then
-  return @schema@.unguard_escapes(value::text);
-end
-$$;
-
--- What of a row is captured: rule has include or exclude, mask and hash, each a list of columns, and payload.
--- strict: of the columns that are named one that is missing, because it was renamed say, leaves nothing of the row,
--- so that no value gets out under another name. guarded: by guard_escapes, all three. In plpgsql, which keeps plans.
-create or replace function @schema@.shape_row(image json, rule jsonb, key jsonb, guarded boolean) returns json
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-declare
-  salt text;
-  included jsonb := rule -> 'include';
-  excluded jsonb := coalesce(rule -> 'exclude', '[]');
-  masked jsonb := coalesce(rule -> 'mask', '[]');
-  hashed jsonb := coalesce(rule -> 'hash', '[]');
-  only_key boolean := rule ->> 'payload' is not distinct from 'Key';
-begin
-  if rule ? 'strict' and jsonb_array_length(rule -> 'strict') > (
-    select count(*) from json_object_keys(image) as name where rule -> 'strict' ? name
-  ) then
-    return '{}';
-  end if;
-  if rule ? 'hash' then
-    select hash_salt into salt from @schema@.installation;
-  end if;
-  return coalesce((
-    select json_object_agg(name, case
-        when masked ? name then case json_typeof(value) when 'null' then value else '"***"' end
-        when hashed ? name then case json_typeof(value) when 'null' then value
-          else to_json(encode(sha256(convert_to(
-            salt || case when guarded then @schema@.guarded_text(value) else value #>> '{}' end, 'UTF8')), 'hex')) end
-        else value end)
-    from json_each(image) as field (name, value)
-    where case when included is null then not excluded ? name else included ? name end and (not only_key or key ? name)
-  ), '{}');
-end
-$$;
-
--- Whether an update changed a value of one of the columns. One that is missing, because it was renamed say,
--- counts as changed.
-create or replace function @schema@.changes_any(old_image json, new_image json, columns jsonb) returns boolean
-  language plpgsql immutable
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return (
-    select count(*) < jsonb_array_length(columns) or bool_or(old_value::text is distinct from new_value::text)
-    from rows from (json_each(old_image), json_each(new_image)) as field (name, old_value, same_name, new_value)
-    where columns ? name);
-end
-$$;
-
--- PostgreSQL reads the literals of a condition as values of the columns' types, and what reading a domain, a
--- range or what is made of them runs its owner wrote. So a table with such a column takes no condition.
-create or replace function @schema@.check_condition_types(table_id regclass) returns void
-  language plpgsql
-  set search_path = pg_catalog, pg_temp
-  set standard_conforming_strings = on
-as $$
-declare
-  refused text;
-begin
-  with recursive used (id) as (
-    select atttypid from pg_attribute where attrelid = table_id and attnum > 0 and not attisdropped
-    union
-    select part.id
-    from used
-    join pg_type on pg_type.oid = used.id
-    cross join lateral (
-      select typbasetype
-      union all
-      select typelem
-      union all
-      select rngsubtype from pg_range where used.id in (rngtypid, rngmultitypid)
-      union all
-      select atttypid from pg_attribute where typrelid <> 0 and attrelid = typrelid and attnum > 0 and not attisdropped
-    ) as part (id)
-    where part.id <> 0
-  )
-  select string_agg(distinct format_type(used.id, null), ', ') into refused
-  from used
-  cross join lateral (
-    select matched[1]::oid from pg_constraint
-    cross join regexp_matches(conbin::text, ':(?:op)?funcid (\d+)', 'g') as matched
-    where contypid = used.id
-    union all
-    select rngcanonical from pg_range where used.id in (rngtypid, rngmultitypid)
-    union all
-    select castfunc from pg_cast where castsource = used.id and casttarget = 'json'::regtype
-  ) as called (id)
-  join pg_proc on pg_proc.oid = called.id
-  join pg_language on pg_language.oid = prolang
-  where pg_proc.oid >= 16384 and lanname not in ('c', 'internal'); -- those only superusers can make
-  if refused is not null then
-    raise exception using errcode = 'invalid_object_definition',
-      message = format('its columns have types whose values are checked or written by functions of users (%s), so it can have no condition', refused);
-  end if;
-end
-$$;
-
--- A condition of the spec is evaluated with the rights of whoever writes, so it may only use functions and
--- operators that PostgreSQL brings along and that change nothing. Those of types are found here as well; some
--- take SQL, or the name of a type, as a value.
-create or replace function @schema@.check_condition(table_id regclass, trigger_name name) returns void
-  language plpgsql
-  set search_path = pg_catalog, pg_temp
-  set standard_conforming_strings = on
-as $$
-declare
-  condition text;
-  refused text;
-begin
-  select tgqual::text into condition from pg_trigger where tgrelid = table_id and tgname = trigger_name;
-  select string_agg(distinct used.oid::regprocedure::text, ', ') into refused
-  from (
-    select matched[1]::oid as id from regexp_matches(condition, ':(?:op)?funcid (\d+)', 'g') as matched
-    union
-    select oprcode
-    from regexp_matches(condition, ':opnos \(o ([\d ]+)\)', 'g') as matched
-    cross join regexp_split_to_table(matched[1], ' ') as operator_id
-    join pg_operator on pg_operator.oid = operator_id::oid
-  ) as called
-  join pg_proc as used on used.oid = called.id
-  where used.provolatile = 'v' or used.oid >= 16384 or not has_function_privilege('public', used.oid, 'EXECUTE')
-    or used.proname ~ '_to_xml|^pg_input_|_validator$'
-    or 'cstring'::regtype = any (used.proargtypes::oid[]);
-  if refused is not null then
-    raise exception using errcode = 'invalid_object_definition',
-      message = format('its condition uses %s, and may use only functions of PostgreSQL itself that are immutable or stable', refused);
-  end if;
-  if condition ~ ':varattno -' then
-    raise exception using errcode = 'invalid_object_definition',
-      message = 'its condition uses a system column, and may use only columns of the table';
-  end if;
-  if condition ~ '\{COERCETODOMAIN ' then
-    raise exception using errcode = 'invalid_object_definition',
-      message = 'its condition casts to a domain, which can run functions of users';
-  end if;
-end
-$$;
-
 -- Changes that could not be captured, where the spec lets writes go on then (onError: Skip). A sequence counts,
 -- because the count must not depend on what becomes of the transaction. The write goes on even if that fails.
 create or replace function @schema@.skip_changes(changes bigint, of_table text, because text, state text) returns void
@@ -299,8 +127,8 @@ end
 $$;
 @end_variant@
 
--- Row by row. Arguments: what goes with each event, schema and name of the table as it is captured, and the rule,
--- empty for whole rows. The context says which partition the row is in, where that is another.
+-- Row by row. Arguments: what goes with each event, schema and name of the table as it is captured, the rule, empty
+-- for whole rows, and `again` where triggers of the user may write rows again (functions_order.sql). The context says which partition the row is in, where that is another.
 create or replace function @schema@.capture_row() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
@@ -315,7 +143,9 @@ declare
   rule jsonb;
   key jsonb;
   guarded boolean;
+  mark text := '';
 begin
+  if tg_argv[4] = 'again' then mark := @schema@.begin_row(tg_argv[1], tg_argv[2]); end if;
   if tg_op <> 'INSERT' then old_image := row_to_json(old); end if;
   if tg_op <> 'DELETE' then new_image := row_to_json(new); end if;
   if rule_text <> '' then
@@ -350,7 +180,7 @@ begin
   case coalesce(pg_sequence_last_value(@segment_sequence@), 0)
   @each_segment@ when @segment@ then
     insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, old, new, context)
-    values (left(tg_op, 1)::"char", tg_argv[1], tg_argv[2], tg_argv[0], old_image, new_image,
+    values (left(tg_op, 1)::"char", tg_argv[1], tg_argv[2], mark || tg_argv[0], old_image, new_image,
       case when tg_table_name = tg_argv[2] and tg_table_schema = tg_argv[1] then @context@ else @partition_context@ end);
   @end@
   else return null; -- capture is paused

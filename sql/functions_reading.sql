@@ -30,6 +30,19 @@ as $$
     else @schema@.key_of(about, image) end
 $$;
 
+-- A text as it is; where UTF-8 has no form for it, after a mark (chr(30)) its ASCII characters, and ? for the others.
+create or replace function @schema@.readable(value text) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform convert_to(value, 'UTF8');
+  return value;
+exception when untranslatable_character or character_not_in_repertoire then
+  return chr(30) || regexp_replace(value, '[^\x01-\x7f]', '?', 'g');
+end
+$$;
+
 -- The circumstances of a change as JSON.
 create or replace function @schema@.event_context(role text, application text, context text) returns text
   language sql immutable parallel safe

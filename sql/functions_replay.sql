@@ -2,7 +2,7 @@
 -- that its queries need.
 
 -- Whether a callback's filter lets an event through, its expression left out: the twin of eventFilter
--- (src/core/delivery/filter.ts). `wanted`: {"tables": [[schema, name], …] or null, "operations": "IUDT" or null,
+-- (src/core/delivery/filter.ts). `wanted`: {"tables": [[schema, name], ...] or null, "operations": "IUDT" or null,
 -- "schemaChanges": "Include", "Exclude" or "Only"}; null: every event.
 create or replace function @schema@.is_wanted(wanted json, operation "char", schema_name text, table_name text)
   returns boolean

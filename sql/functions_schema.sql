@@ -35,7 +35,41 @@ as $$
   join pg_class on pg_class.oid = tgrelid
   join pg_proc on pg_proc.oid = tgfoid
   where tgrelid = table_id and relispartition and tgparentid = 0 and not tgisinternal
-    and pronamespace = @schema_name@::regnamespace and proname <> 'capture_truncate'
+    and pronamespace = @schema_name@::regnamespace and proname not in ('capture_truncate', 'end_statement')
+$$;
+
+-- Types with a cast to json that must not run with our rights, and what is made of them.
+create or replace function @schema@.unsafe_types() returns table (type oid, cast_id oid)
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  @unsafe_types@
+$$;
+
+-- Takes our triggers from tables with such types.
+create or replace function @schema@.release_unsafe_tables() returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found record;
+begin
+  for found in
+    select tgrelid::regclass as on_table, array_agg(distinct tgname) as trigger_names,
+      min(format_type(castsource, null)) as type_name, min(castfunc::regprocedure::text) as function_name
+    from @schema@.unsafe_types() as unsafe
+    join pg_cast on pg_cast.oid = cast_id
+    join pg_class on reltype = unsafe.type
+    join pg_trigger on tgrelid = pg_class.oid
+    join pg_proc on pg_proc.oid = tgfoid
+    where pronamespace = @schema_name@::regnamespace and tgparentid = 0 and not tgisinternal
+    group by tgrelid
+  loop
+    execute (select string_agg(format('drop trigger %I on %s', name, found.on_table), '; ') from unnest(found.trigger_names) as name);
+    raise warning 'pg-events does not capture % any more', found.on_table
+      using detail = format('Values of type %s become json by the function %s, which would run with the rights of pg-events.', found.type_name, found.function_name);
+  end loop;
+end
 $$;
 
 -- Gives a table the triggers that the spec of the last build asks for; those that are right are not
@@ -57,12 +91,14 @@ begin
   for wanted in
     select shape.trigger_name, table_id::regclass as on_table, condition, always, @trigger_head@ as head,
       format('EXECUTE FUNCTION %I.%s(', @schema_name@,
-        case when shape.verb = 'truncate' then 'capture_truncate' when shape.of_level in ('Row', 'EachRow') then 'capture_row'
-          else 'capture_' || shape.verb || case when @settings_matter@ then '_fixed' else '' end end) || coalesce((
+        case when shape.kind = 'End' then 'end_statement' when shape.kind = 'Truncate' then 'capture_truncate'
+          when shape.by_row then 'capture_row'
+          else 'capture_' || lower(shape.kind) || case when @settings_matter@ then '_fixed' else '' end end) || coalesce((
         select string_agg('''' || replace(argument, '''', '''''') || '''', ', ' order by position)
         from unnest(case
-          when shape.verb = 'truncate' then case level when 'Partition' then array[root_schema, root_name] else array[]::text[] end
-          when shape.of_level in ('Row', 'EachRow') then array[about, root_schema, root_name, rule]
+          when shape.kind = 'End' or shape.kind = 'Truncate' and level = 'Partition' then array[root_schema, root_name]
+          when shape.kind = 'Truncate' then array[]::text[]
+          when shape.by_row then array[about, root_schema, root_name, rule, case when written_again then 'again' else '' end]
             || case when condition is null then array[]::text[] else array[left(md5(convert_to(condition, 'UTF8')), 12)] end
           else array[about] end) with ordinality as passed (argument, position)), '') || ')' as call
     from pg_class
@@ -83,6 +119,7 @@ begin
       order by entry ->> 'name' = root_name desc
       limit 1
     ) as chosen
+    cross join lateral (select @written_again@ as written_again) as triggered
     cross join lateral (@key_columns@) as primary_key
     cross join lateral (
       select '{"key":' || key || ',"version":"' || left(md5(convert_to((@columns_digest@) || rule || key, 'UTF8')), 12) || '"}' as about
@@ -93,11 +130,12 @@ begin
       ) as chosen_key
     ) as described
     join @trigger_shapes@
-      on entry -> 'operations' ? initcap(shape.verb)
-        and (shape.verb = 'truncate' or shape.of_level = level)
-    cross join lateral (select entry -> 'when' ->> initcap(shape.verb) as condition) as conditional
+      on case shape.kind when 'End' then written_again and level <> 'Statement' else entry -> 'operations' ? shape.kind end
+        and (shape.kind in ('End', 'Truncate') or shape.of_level = level)
+    cross join lateral (select entry -> 'when' ->> shape.kind as condition) as conditional
     where pg_class.oid = table_id and relkind in ('r', 'p') and relpersistence <> 't'
       and @user_schema@
+      and not exists (select from @schema@.unsafe_types() as unsafe where unsafe.type = reltype)
   loop
     if not exists (
       select from pg_trigger
@@ -169,6 +207,28 @@ exception when others then
 end
 $$;
 
+-- Triggers of users, which change how their table is captured, and what types become in JSON.
+create or replace function @schema@.surroundings_changed() returns event_trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_tag <> 'CREATE TRIGGER' then
+    perform @schema@.release_unsafe_tables();
+    return;
+  end if;
+  -- Of a partitioned table it would take a lock on every partition: the worker's affair.
+  perform @schema@.capture_table(tgrelid)
+  from pg_event_trigger_ddl_commands() as ended
+  join pg_trigger on pg_trigger.oid = ended.objid
+  join pg_class on pg_class.oid = tgrelid
+  join pg_proc on pg_proc.oid = tgfoid
+  where ended.classid = 'pg_trigger'::regclass and relkind = 'r' and not relispartition and @foreign_function@;
+exception when others then
+  raise warning 'pg-events could not follow this command (SQLSTATE %); capture is looked at again within seconds', sqlstate;
+end
+$$;
+
 create or replace function @schema@.objects_dropped() returns event_trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
@@ -176,6 +236,9 @@ as $$
 declare
   dropped record;
 begin
+  if current_setting('pgevents.build', true) = 'on' then
+    return; -- as in ddl_ended
+  end if;
   for dropped in
     select *
     from pg_event_trigger_dropped_objects()

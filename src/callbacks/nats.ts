@@ -6,7 +6,13 @@
 import type { JetStreamPublishOptions } from "@nats-io/jetstream";
 import type { CallbackSpec } from "../core/api/callback.ts";
 import type { NatsSpec } from "../core/api/nats.ts";
-import { deliveryId, eventData, natsHeaders, STRUCTURED_TYPE, structuredBody } from "../core/delivery/cloudevents.ts";
+import {
+  deliveryId,
+  eventData,
+  natsHeaders,
+  STRUCTURED_TYPE,
+  structuredBody,
+} from "../core/delivery/cloudevents.ts";
 import { natsDestination } from "../core/delivery/destination.ts";
 import type { AttemptOutcome, Transport } from "../core/delivery/transport.ts";
 import type { ChangeEvent, EventOrigin } from "../core/event.ts";

@@ -21,7 +21,9 @@ export function parseTime(text: string): string {
   if (/^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})$/i.test(text)) {
     if (!Number.isNaN(Date.parse(text))) return text;
   }
-  throw new InvalidArgumentError("Use a time with its zone, like 2026-11-24T14:06:00Z, or 30s, 15m, 2h, 3d ago.");
+  throw new InvalidArgumentError(
+    "Use a time with its zone, like 2026-11-24T14:06:00Z, or 30s, 15m, 2h, 3d ago.",
+  );
 }
 
 export interface TableName {
@@ -35,7 +37,8 @@ const TABLE = new RegExp(`^(${NAME})\\.(${NAME})$`);
 /** `schema.table`, or `schema.*`; names with a dot, or with quotes, in double quotes as in SQL. */
 export function parseTable(text: string): TableName {
   const parts = TABLE.exec(text);
-  if (parts === null) throw new InvalidArgumentError("Use schema.table, or schema.* for every table of the schema.");
+  if (parts === null)
+    throw new InvalidArgumentError("Use schema.table, or schema.* for every table of the schema.");
   const [schema, name] = parts.slice(1).map(unquoted) as [string, string];
   return { schema, name };
 }
@@ -63,7 +66,8 @@ export function eventNumber(text: string, installationId: string): string {
   const digits = ofOther?.[2] ?? (/^\d{1,20}$/.test(text) ? text : null);
   if (digits === null || BigInt(digits) > MAX_ID)
     throw new PgEventsError("PGE_FLAG_INVALID", `${text} is no id of an event.`, {
-      remedy: "Use the number that `pg-events dead-letters list` shows, the attribute sequence, or the CloudEvents id.",
+      remedy:
+        "Use the number that `pg-events dead-letters list` shows, the attribute sequence, or the CloudEvents id.",
     });
   return String(BigInt(digits));
 }

@@ -12,8 +12,22 @@ import {
   redeliverDeadLetters,
 } from "../postgres/dead-letters.ts";
 import { OutboxReader } from "../postgres/outbox.ts";
-import { eventNumber, type Output, outputOption, parseTable, parseTime, refuseFlags, type TableName } from "./arguments.ts";
-import { type CapturedDatabase, print, tableText, withCapturedDatabase, withDatabaseOptions } from "./database-command.ts";
+import {
+  eventNumber,
+  type Output,
+  outputOption,
+  parseTable,
+  parseTime,
+  refuseFlags,
+  type TableName,
+} from "./arguments.ts";
+import {
+  type CapturedDatabase,
+  print,
+  tableText,
+  withCapturedDatabase,
+  withDatabaseOptions,
+} from "./database-command.ts";
 import type { InputFlags } from "./inputs.ts";
 
 interface FilterFlags extends InputFlags {
@@ -113,7 +127,10 @@ function list(flags: ListFlags, command: Command): Promise<void> {
 function show(id: string, flags: FilterFlags & { readonly output: Output }, command: Command): Promise<void> {
   return withCapturedDatabase(flags, command, async ({ client, names, origin, settings }) => {
     const number = eventNumber(id, origin.installationId);
-    const lines = await listDeadLetters(client, names, filterOf(flags, [number]), { limit: 100, after: null });
+    const lines = await listDeadLetters(client, names, filterOf(flags, [number]), {
+      limit: 100,
+      after: null,
+    });
     if (lines.length === 0) throw notFound(`There is no dead letter ${id}.`);
     const pool = createPool(settings, "status", 1);
     try {
@@ -176,9 +193,13 @@ function discard(ids: string[], flags: ActFlags, command: Command): Promise<void
 
 async function confirmed(found: number): Promise<boolean> {
   if (!process.stdin.isTTY)
-    throw new PgEventsError("PGE_FLAG_INVALID", `${count(found)} would be discarded, and nobody can be asked.`, {
-      remedy: "Add --yes.",
-    });
+    throw new PgEventsError(
+      "PGE_FLAG_INVALID",
+      `${count(found)} would be discarded, and nobody can be asked.`,
+      {
+        remedy: "Add --yes.",
+      },
+    );
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
   try {
     return /^y(es)?$/i.test((await terminal.question(`Discard ${count(found)} for good? [y/N] `)).trim());
@@ -196,7 +217,10 @@ function chosen(ids: readonly string[], flags: ActFlags, { origin }: CapturedDat
   return filterOf(flags, ids.length === 0 ? null : ids.map((id) => eventNumber(id, origin.installationId)));
 }
 
-function filterOf({ callback, table, error, since, until }: FilterFlags, ids: string[] | null): DeadLetterFilter {
+function filterOf(
+  { callback, table, error, since, until }: FilterFlags,
+  ids: string[] | null,
+): DeadLetterFilter {
   return {
     callback: callback ?? null,
     ids,
@@ -213,7 +237,9 @@ function pageToken({ failedAt, callback, id, letterOf }: DeadLetterLine): string
 
 function pageStart(token: string): DeadLetterLine {
   try {
-    const [failedAt, callback, id, letterOf] = JSON.parse(Buffer.from(token, "base64url").toString()) as string[];
+    const [failedAt, callback, id, letterOf] = JSON.parse(
+      Buffer.from(token, "base64url").toString(),
+    ) as string[];
     if (typeof failedAt === "string" && typeof callback === "string" && /^\d{1,19}$/.test(id ?? ""))
       return { failedAt, callback, id, letterOf } as DeadLetterLine;
   } catch {

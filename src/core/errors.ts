@@ -36,7 +36,8 @@ export const ERRORS = {
   PGE_NOT_FOUND: "What a command was told to act on is not there.",
   PGE_OWNERSHIP_CONFLICT: "The capture schema belongs to another PgEventSource.",
   PGE_PERMISSION_DENIED: "The role lacks a right in the database.",
-  PGE_REPLAY_NOT_RETAINED: "A part of what is to be replayed is gone from the outbox; --available takes the rest.",
+  PGE_REPLAY_NOT_RETAINED:
+    "A part of what is to be replayed is gone from the outbox; --available takes the rest.",
   PGE_SCHEMA_IN_USE: "The schema for capture exists and holds something else.",
   PGE_SECRET_INVALID: "A Secret lacks a key, or its value cannot be used. The value is never shown.",
   PGE_SERVER_TOO_OLD: "The server is older than PostgreSQL 14.",

@@ -29,6 +29,8 @@ export interface ChangeEvent {
   readonly context: string;
   /** Version of the columns of the table that the row is in (`aboutTable`); null for Truncate and SchemaChange. */
   readonly schemaVersion: string | null;
+  /** Its key or its row now has no form in UTF-8: what stands here is ASCII with ? for the rest, and must not be delivered. */
+  readonly unreadable?: boolean | undefined;
   /** Only when it is delivered again. */
   readonly resent?: Resent | undefined;
 }

@@ -3,7 +3,7 @@ import type { Reason } from "../core/api/conditions.ts";
 import { type AddressRef, isService } from "../core/api/http-address.ts";
 import type { PgEventSource } from "../core/api/source.ts";
 import { bindsSink, type ObservedAddresses, referredAddresses } from "../core/reconcile/addresses.ts";
-import type { Observed, Problem } from "../core/reconcile/assess.ts";
+import type { Observed, Problem } from "../core/reconcile/observed.ts";
 import { isNotFound, KubernetesApiError } from "../kubernetes/api-error.ts";
 import { objectPath } from "../kubernetes/paths.ts";
 import type { World } from "./world.ts";

@@ -3,7 +3,7 @@ import type { Reason } from "../core/api/conditions.ts";
 import type { PgEventSource } from "../core/api/source.ts";
 import { captureNames } from "../core/capture/names.ts";
 import { describeError, PgEventsError } from "../core/errors.ts";
-import type { Observed, ObservedBuild, ObservedOutbox, Problem } from "../core/reconcile/assess.ts";
+import type { Observed, ObservedBuild, ObservedOutbox, Problem } from "../core/reconcile/observed.ts";
 import { captureOwner } from "../core/reconcile/worker-deployment.ts";
 import type { DatabaseSettings } from "../core/settings/database.ts";
 import { keepOutbox } from "../postgres/backlog.ts";

@@ -1,7 +1,7 @@
 /** Puts the SQL that somebody has to run where they find it. */
 import type { PgEventSource } from "../core/api/source.ts";
 import { sqlScript } from "../core/capture/sql-script.ts";
-import type { Problem } from "../core/reconcile/assess.ts";
+import type { Problem } from "../core/reconcile/observed.ts";
 import { KubernetesApiError } from "../kubernetes/api-error.ts";
 import { collectionPath } from "../kubernetes/paths.ts";
 import { installSqlConfigMap } from "./install-sql.ts";

@@ -9,15 +9,8 @@ import { parsePgEventSource } from "../core/api/parse.ts";
 import type { PgEventSource } from "../core/api/source.ts";
 import { PgEventsError } from "../core/errors.ts";
 import { knownAddresses, withAddresses } from "../core/reconcile/addresses.ts";
-import {
-  assess,
-  assessDisabled,
-  assessFirst,
-  assessInvalid,
-  type Observed,
-  type Problem,
-  type Step,
-} from "../core/reconcile/assess.ts";
+import { assess, assessDisabled, assessFirst, assessInvalid } from "../core/reconcile/assess.ts";
+import type { Observed, Problem, Step } from "../core/reconcile/observed.ts";
 import { nextLookMs } from "../core/reconcile/schedule.ts";
 import { type DatabaseSettings, databaseFromSecret } from "../core/settings/database.ts";
 import { hideSecret } from "../runtime/log.ts";

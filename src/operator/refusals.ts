@@ -1,5 +1,5 @@
 /** Logins that databases refused. The same one is not made again too soon: some servers lock a role out. */
-import type { Problem } from "../core/reconcile/assess.ts";
+import type { Problem } from "../core/reconcile/observed.ts";
 
 /** Milliseconds between logins with credentials that were refused. */
 export const AUTHENTICATION_RETRY_MS = 30_000;

@@ -1,7 +1,7 @@
 /** Reads the Secrets a source names, by `get` only, for the length of one reconcile. */
 import { createHmac } from "node:crypto";
 import type { PgEventSourceSpec } from "../core/api/source.ts";
-import type { Problem } from "../core/reconcile/assess.ts";
+import type { Problem } from "../core/reconcile/observed.ts";
 import { secretReferences } from "../core/reconcile/secret-references.ts";
 import type { ReadSecret } from "../core/settings/database.ts";
 import { isNotFound } from "../kubernetes/api-error.ts";

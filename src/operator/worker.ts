@@ -2,8 +2,8 @@
 import { isDeepStrictEqual } from "node:util";
 import type { PgEventSource } from "../core/api/source.ts";
 import { digest } from "../core/capture/fingerprint.ts";
-import type { Observed, ObservedDeployment, Problem } from "../core/reconcile/assess.ts";
 import { matches } from "../core/reconcile/matches.ts";
+import type { Observed, ObservedDeployment, Problem } from "../core/reconcile/observed.ts";
 import { SECRETS_HASH, workerDeployment } from "../core/reconcile/worker-deployment.ts";
 import { isNotFound, KubernetesApiError } from "../kubernetes/api-error.ts";
 import type { KubernetesObject } from "../kubernetes/client.ts";

@@ -90,7 +90,8 @@ const OF_A_CONDITION = /^(0A|22|42(?!501))/;
 
 function isConditional(action: CaptureAction): boolean {
   return (
-    action.kind === "SetTriggers" && action.create.some((operation) => action.when[operation] !== undefined)
+    action.kind === "SetTriggers" &&
+    action.create.some((kind) => kind !== "End" && action.when[kind] !== undefined)
   );
 }
 

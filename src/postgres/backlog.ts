@@ -106,7 +106,9 @@ export async function followServer(client: ClientBase, names: CaptureNames): Pro
 }
 
 async function tellSkipped(client: ClientBase, { schema }: CaptureNames): Promise<number> {
-  const { rows } = await client.query<{ skipped: string | null }>(`select ${schema}.tell_skipped() as skipped`);
+  const { rows } = await client.query<{ skipped: string | null }>(
+    `select ${schema}.tell_skipped() as skipped`,
+  );
   return Number(rows[0]?.skipped ?? 0);
 }
 

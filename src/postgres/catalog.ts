@@ -11,6 +11,7 @@ import {
   TABLES_DIGEST,
   USER_SCHEMA,
 } from "../core/capture/catalog-sql.ts";
+import { missingConfinement } from "../core/capture/confinement.ts";
 import { eventTriggerValues } from "../core/capture/event-triggers.ts";
 import { finding, refusal } from "../core/capture/findings.ts";
 import type { ObservedCatalog } from "../core/capture/model.ts";
@@ -22,7 +23,9 @@ import {
   TRIGGER_COLUMNS,
   TRIGGER_HEAD,
   triggerValues,
+  WRITTEN_AGAIN,
 } from "../core/capture/triggers.ts";
+import { unsafeTypes } from "../core/capture/unsafe-types.ts";
 import { holdsWorkerRights } from "../core/capture/worker-rights.ts";
 import { serverVersionOf } from "./connect.ts";
 
@@ -116,7 +119,12 @@ async function read(
 }
 
 /** Settings of the server and the role that findings are about. */
-const LOOKED_AT = ["max_prepared_transactions", "statement_timeout", "idle_session_timeout"];
+const LOOKED_AT = [
+  "max_prepared_transactions",
+  "statement_timeout",
+  "idle_session_timeout",
+  "server_encoding",
+];
 
 /** How many more connections the role can make: what the server, the database and the role allow, less what there is. */
 const FREE_CONNECTIONS = `
@@ -174,7 +182,7 @@ const installationQuery = (names: CaptureNames, { workerRole }: CatalogQuestion)
       and to_jsonb(installation) ->> 'tables_digest' is distinct from (${TABLES_DIGEST}),
     'functionsHash', case when functions_hash = split_part(functions_hash, ' ', 1) || ' ' || (${functionsDigest(names)})
       then split_part(functions_hash, ' ', 1) end,
-    'ownerRights', not exists (${strayObjects(names)}),
+    'ownerRights', not exists (${strayObjects(names)}) and not exists (${missingConfinement(names)}),
     'workerRights', ${
       workerRole === undefined
         ? holdsWorkerRights("current_user", names)
@@ -237,12 +245,23 @@ const MISSING_RIGHTS = `
   ) as missing`;
 
 const relationsQuery = (names: CaptureNames) => `
+  with unsafe_type as materialized (
+    select distinct on (type) type,
+      json_build_object('type', format_type(castsource, null), 'function', castfunc::regprocedure, 'owner', quote_ident(rolname)) as told
+    from (${unsafeTypes(names)}) as unsafe
+    join pg_cast on pg_cast.oid = cast_id
+    join pg_proc on pg_proc.oid = castfunc
+    join pg_roles on pg_roles.oid = proowner
+    order by type, cast_id
+  )
   select coalesce(json_agg(json_build_object(
     'schema', nspname,
     'name', relname,
     'kind', relkind,
     'root', case when relispartition then json_build_object('schema', root_schema, 'name', root_name) end,
     'level', level.level,
+    'writtenAgain', (${WRITTEN_AGAIN}),
+    'unsafeCast', unsafe_type.told,
     'ofExtension', exists (
       select from pg_depend where classid = 'pg_class'::regclass and objid = pg_class.oid and deptype = 'e'),
     'columnsDigest', (${COLUMNS_DIGEST}),
@@ -268,7 +287,7 @@ const relationsQuery = (names: CaptureNames) => `
   left join lateral (
     select json_agg(json_build_object(
       'name', tgname,
-      'operation', initcap(shape.verb),
+      'kind', shape.kind,
       'tail', case when starts_with(definition, head) then substr(definition, length(head) + 1) end,
       'callSchema', quote_ident(${literal(names.schemaName)}),
       'enabled', tgenabled,
@@ -276,13 +295,15 @@ const relationsQuery = (names: CaptureNames) => `
     ) order by tgname) as triggers
     from pg_trigger
     join pg_proc on pg_proc.oid = tgfoid
-    left join (values ${triggerValues(names)}) as shape ${TRIGGER_COLUMNS} on shape.trigger_name = tgname
+    left join (values ${triggerValues(names)}) as shape ${TRIGGER_COLUMNS}
+      on shape.trigger_name = tgname and shape.by_row = (tgtype::integer & 1 = 1)
     cross join lateral (
-      select pg_get_triggerdef(pg_trigger.oid) as definition, case when shape.verb is not null then ${TRIGGER_HEAD} end as head
+      select pg_get_triggerdef(pg_trigger.oid) as definition, case when shape.kind is not null then ${TRIGGER_HEAD} end as head
     ) as printed
     where tgrelid = pg_class.oid and not tgisinternal and tgparentid = 0
       and pronamespace = (${namespaceOf(names)})
   ) as managed on true
+  left join unsafe_type on unsafe_type.type = pg_class.reltype
   where relkind in ('r', 'p', 'v', 'm', 'f')
     and relpersistence <> 't'
     and ${USER_SCHEMA}`;

@@ -2,6 +2,7 @@
 import type { ClientBase, Pool } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
 import { LANES_CHANGED } from "./callback-lease.ts";
+import { bare, readably } from "./unreadable.ts";
 
 const COLUMNS =
   "id, xid, at, operation, schema_name, table_name, key, old_key, old, new, context, schema_version";
@@ -95,10 +96,11 @@ export async function listDeadLetters(
   filter: DeadLetterFilter,
   { limit, after }: { readonly limit: number; readonly after: DeadLetterLine | null },
 ): Promise<DeadLetterLine[]> {
-  const { rows } = await client.query<DeadLetterLine>({
-    text: `
+  const { rows } = await readably(schema, ({ text }) =>
+    client.query<DeadLetterLine>({
+      text: `
       select callback, id::text, nullif(letter_of, '') as "letterOf", ${OPERATION} as operation,
-        schema_name as schema, table_name as table, key, attempts, error,
+        ${text("schema_name")} as schema, ${text("table_name")} as table, ${text("key")} as key, attempts, error,
         ${rfc3339("at")} as time, ${rfc3339("failed_at")} as "failedAt",
         coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0) as bytes
       from ${schema}.dead_letter
@@ -106,16 +108,22 @@ export async function listDeadLetters(
         and ($7::timestamptz is null or (failed_at, callback, dead_letter.id, letter_of) < ($7, $8, $9, $10))
       order by failed_at desc, callback desc, dead_letter.id desc, letter_of desc
       limit $11`,
-    values: [
-      ...valuesOf(filter),
-      after?.failedAt ?? null,
-      after?.callback ?? null,
-      after?.id ?? null,
-      after?.letterOf ?? "",
-      limit,
-    ],
-  });
-  return rows;
+      values: [
+        ...valuesOf(filter),
+        after?.failedAt ?? null,
+        after?.callback ?? null,
+        after?.id ?? null,
+        after?.letterOf ?? "",
+        limit,
+      ],
+    }),
+  );
+  return rows.map((row) => ({
+    ...row,
+    schema: bare(row.schema),
+    table: bare(row.table),
+    key: row.key && bare(row.key),
+  }));
 }
 
 export async function countDeadLetters(

@@ -12,7 +12,10 @@ export interface Installation {
 }
 
 /** @returns null when no build was completed @throws the driver's error */
-export async function readInstallation(pool: Pool | ClientBase, names: CaptureNames): Promise<Installation | null> {
+export async function readInstallation(
+  pool: Pool | ClientBase,
+  names: CaptureNames,
+): Promise<Installation | null> {
   try {
     const { rows } = await pool.query<Installation>(
       `select installation_id as id, coalesce(schema_change_mode, 'Off') as "schemaChangeMode"

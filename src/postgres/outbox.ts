@@ -13,6 +13,7 @@ import { type Crossing, ofParkedId, type ReadEvent } from "../core/delivery/entr
 import { hasLane } from "../core/delivery/lanes.ts";
 import { rowKey } from "../core/delivery/row-key.ts";
 import type { ChangeEvent, EventOperation, Resent } from "../core/event.ts";
+import { bare, holdsStandIns, isStandIn, readably, type Wording } from "./unreadable.ts";
 
 export const ROWS_PER_READ = 1000;
 const DEFERRED_BYTES = 16_384;
@@ -57,14 +58,16 @@ export class OutboxReader {
     ahead: string | null = null,
     lanes: number | null = null,
   ): Promise<FreshRead> {
-    const { rows } = await this.#pool.query<[string, string | null]>({
-      name: "pgevents_fresh",
-      text: `
-        select snapshot, case when id is null then null else ${PACKED} end
-        from ${this.#schema}.read_fresh($1::pg_snapshot, $2::integer, $3::integer, $4::pg_snapshot, $5::bigint)`,
-      values: [seen, ROWS_PER_READ, DEFERRED_BYTES, ahead, lanes],
-      rowMode: "array",
-    });
+    const { rows } = await readably(this.#schema, (wording) =>
+      this.#pool.query<[string, string | null]>({
+        name: wording.name("pgevents_fresh"),
+        text: `
+          select snapshot, case when id is null then null else ${packed(wording)} end
+          from ${this.#schema}.read_fresh($1::pg_snapshot, $2::integer, $3::integer, $4::pg_snapshot, $5::bigint)`,
+        values: [seen, ROWS_PER_READ, DEFERRED_BYTES, ahead, lanes],
+        rowMode: "array",
+      }),
+    );
     const snapshot = ahead ?? (rows[0]?.[0] as string);
     const events = rows.flatMap(([, packed]) => (packed === null ? [] : this.#readEvent(packed, lanes)));
     return { snapshot, rows: events, complete: events.length < ROWS_PER_READ };
@@ -100,14 +103,16 @@ export class OutboxReader {
       width = width * 4n > MAX_SLICE ? MAX_SLICE : width * 4n
     ) {
       const upTo = from + width < end ? from + width : end;
-      const { rows } = await this.#pool.query<[string]>({
-        name: "pgevents_slice",
-        text: `
-          select ${PACKED}
-          from ${this.#schema}.read_slice($1::pg_snapshot, $2::pg_snapshot, $3::bigint, $4::bigint, $5::integer, $6::bigint)`,
-        values: [seen, ahead, String(from), String(upTo), DEFERRED_BYTES, lanes],
-        rowMode: "array",
-      });
+      const { rows } = await readably(this.#schema, (wording) =>
+        this.#pool.query<[string]>({
+          name: wording.name("pgevents_slice"),
+          text: `
+            select ${packed(wording)}
+            from ${this.#schema}.read_slice($1::pg_snapshot, $2::pg_snapshot, $3::bigint, $4::bigint, $5::integer, $6::bigint)`,
+          values: [seen, ahead, String(from), String(upTo), DEFERRED_BYTES, lanes],
+          rowMode: "array",
+        }),
+      );
       if (rows.length > 0) {
         const events = rows.map(([packed]) => this.#readEvent(packed, lanes));
         return { rows: events, upTo: String(upTo), complete: upTo >= end };
@@ -119,37 +124,43 @@ export class OutboxReader {
 
   /** The row images that a read left out because of their size; undefined: the row was dropped since. */
   async readImages(event: ChangeEvent): Promise<ChangeEvent | undefined> {
-    const { rows } = await this.#pool.query<[string | null, string | null]>({
-      text: `select old, new from ${this.#schema}.outbox where xid = $1::xid8 and id = $2::bigint`,
-      values: [event.transactionId, event.id],
-      rowMode: "array",
-    });
-    const images = rows[0];
-    return images === undefined ? undefined : { ...event, old: images[0], new: images[1] };
+    const { rows } = await readably(this.#schema, ({ text }) =>
+      this.#pool.query<[string | null, string | null]>({
+        text: `select ${text("old")}, ${text("new")} from ${this.#schema}.outbox where xid = $1::xid8 and id = $2::bigint`,
+        values: [event.transactionId, event.id],
+        rowMode: "array",
+      }),
+    );
+    if (rows[0] === undefined) return undefined;
+    const [old, image] = rows[0];
+    const read = { ...event, old: old && bare(old), new: image && bare(image) };
+    return image !== null && isStandIn(image) ? { ...read, unreadable: true } : read;
   }
 
   /** A parked event, whole; undefined when it is not parked any more. @param parked see `parkedId` */
   async readParked(callback: string, parked: string): Promise<ChangeEvent | undefined> {
-    const { rows } = await this.#pool.query<[string, ...ResentFields]>({
-      text: storedEvents(
-        `select * from ${this.#schema}.parked where callback = $1 and id = $2::bigint and letter_of = $3`,
-      ),
+    const rows = await this.#readStored({
+      text: (wording) =>
+        storedEvents(
+          wording,
+          `select * from ${this.#schema}.parked where callback = $1 and id = $2::bigint and letter_of = $3`,
+        ),
       values: [callback, ...ofParkedId(parked)],
-      rowMode: "array",
     });
-    return this.#storedEvents(rows)[0]?.event;
+    return rows[0]?.event;
   }
 
   /** Dead letters, whole, in id order. */
   async readDeadLetters(callback: string, ids: readonly string[]): Promise<ChangeEvent[]> {
-    const { rows } = await this.#pool.query<[string, ...ResentFields]>({
-      text: storedEvents(
-        `select * from ${this.#schema}.dead_letter where callback = $1 and id = any ($2::bigint[])`,
-      ),
+    const rows = await this.#readStored({
+      text: (wording) =>
+        storedEvents(
+          wording,
+          `select * from ${this.#schema}.dead_letter where callback = $1 and id = any ($2::bigint[])`,
+        ),
       values: [callback, ids],
-      rowMode: "array",
     });
-    return this.#storedEvents(rows).map(({ event }) => event);
+    return rows.map(({ event }) => event);
   }
 
   /**
@@ -161,19 +172,31 @@ export class OutboxReader {
     leases: { readonly parts: readonly number[]; readonly terms: readonly string[]; readonly lanes: number },
     limit: number,
   ): Promise<ReadEvent[]> {
-    const { rows } = await this.#pool.query<[string, ...ResentFields]>({
+    return this.#readStored({
       name: "pgevents_take_parked",
-      text: storedEvents(
-        `select * from ${this.#schema}.take_parked($1, $2::integer[], $3::bigint[], $4::bigint, $5)`,
-        DEFERRED_BYTES,
-      ),
+      text: (wording) =>
+        storedEvents(
+          wording,
+          `select * from ${this.#schema}.take_parked($1, $2::integer[], $3::bigint[], $4::bigint, $5)`,
+          DEFERRED_BYTES,
+        ),
       values: [callback, leases.parts, leases.terms, leases.lanes, limit],
-      rowMode: "array",
     });
-    return this.#storedEvents(rows);
   }
 
-  #storedEvents(rows: readonly [string, ...ResentFields][]): ReadEvent[] {
+  async #readStored(query: {
+    name?: string;
+    text: (wording: Wording) => string;
+    values: unknown[];
+  }): Promise<ReadEvent[]> {
+    const { rows } = await readably(this.#schema, (wording) =>
+      this.#pool.query<[string, ...ResentFields]>({
+        ...(query.name === undefined ? {} : { name: wording.name(query.name) }),
+        text: query.text(wording),
+        values: query.values,
+        rowMode: "array",
+      }),
+    );
     return rows.map(([packed, ...fields]) => {
       const read = this.#readEvent(packed, null);
       const resent = resentOf(fields);
@@ -195,7 +218,9 @@ export class OutboxReader {
   }
 
   #readEvent(packed: string, lanes: number | null): ReadEvent {
-    const fields = packed.split(SEPARATOR) as Fields;
+    const told = packed.split(SEPARATOR) as Fields;
+    const gaps = holdsStandIns(packed);
+    const fields = gaps ? (told.map((field = "") => bare(field)) as Fields) : told;
     const [id, transactionId, at, operation, size, key, oldKey, old, image, role, application, context] =
       fields;
     const [, , , , , , , , , , , , schema, table, about, lane, oldLane] = fields;
@@ -219,7 +244,8 @@ export class OutboxReader {
       context: role === "" ? context || "{}" : contextText(role, application, context),
       schemaVersion: version,
     };
-    const read: ReadEvent = { event, bytes, deferred: bytes > DEFERRED_BYTES };
+    const deferred = bytes > DEFERRED_BYTES;
+    const read: ReadEvent = { event: gaps ? withStandIns(event, told) : event, bytes, deferred };
     return lanes === null ? read : { ...read, ...crossingOf(operation, Number(lane), oldLane ?? "", lanes) };
   }
 
@@ -251,10 +277,22 @@ export class OutboxReader {
  * they can hold the separator; JSON texts cannot, nor are they ever empty, which stands for null.
  */
 const SEPARATOR = "\u001f";
-const PACKED = `concat_ws(chr(31), id, xid, at, operation, bytes, coalesce(key, ''), coalesce(old_key, ''),
-  coalesce(old, ''), coalesce(new, ''), coalesce(to_json(role)::text, ''), coalesce(to_json(application)::text, ''),
-  coalesce(context, ''), to_json(schema_name), to_json(table_name), coalesce(about, ''),
-  lane, old_lane)`;
+
+function packed({ text, key, oldKey }: Wording): string {
+  const json = (name: string) => text(`pg_catalog.to_json(${name})::text`);
+  const fields = [
+    text(key),
+    text(oldKey),
+    text("old"),
+    text("new"),
+    json("role"),
+    json("application"),
+    text("context"),
+  ];
+  return `pg_catalog.concat_ws(pg_catalog.chr(31), id, xid, at, operation, bytes,
+    ${fields.map((field) => `coalesce(${field}, '')`).join(", ")},
+    ${json("schema_name")}, ${json("table_name")}, coalesce(${text("about")}, ''), lane, old_lane)`;
+}
 
 type Fields = [
   id: string,
@@ -277,12 +315,12 @@ type Fields = [
 ];
 
 /** Rows of the tables `parked` or `dead_letter`, in id order. @param deferred images of more bytes are left out */
-function storedEvents(query: string, deferred?: number): string {
+function storedEvents(wording: Wording, query: string, deferred?: number): string {
   const bytes = "coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0)";
   const image = (name: string) =>
     deferred === undefined ? name : `case when ${bytes} <= ${deferred} then ${name} end as ${name}`;
   return `
-    select ${PACKED}, replay::text, letter_of, letter ->> 'error', (letter ->> 'attempts')::integer
+    select ${packed(wording)}, replay::text, letter_of, ${wording.text("letter ->> 'error'")}, (letter ->> 'attempts')::integer
     from (
       select id, xid, to_json(at at time zone 'UTC') as at, operation, ${deferred === undefined ? "0" : bytes} as bytes,
         key, old_key, ${image("old")}, ${image("new")}, null::text as role, null::text as application, context,
@@ -302,8 +340,7 @@ export type ResentFields = [
 ];
 
 export function resentOf([replay, letterOf, error, attempts]: ResentFields): Resent | null {
-  const letter =
-    letterOf === "" ? null : { callback: letterOf, error: error ?? "", attempts: attempts ?? 0 };
+  const letter = letterOf === "" ? null : { callback: letterOf, error: error ?? "", attempts: attempts ?? 0 };
   if (replay === null && letter === null) return null;
   return { replay: replay === null ? null : Number(replay), letter };
 }
@@ -316,6 +353,15 @@ interface About {
 }
 
 const NOTHING_ABOUT: About = { columns: [], version: null };
+
+/**
+ * An event with stand-ins. What it was before, and its circumstances, may be told with gaps; what it is now may not.
+ * @param told the fields with the marks of stand-ins
+ */
+function withStandIns(event: ChangeEvent, told: Fields): ChangeEvent {
+  const [, , , , , key, oldKey, , image, , , , schema, table] = told;
+  return [key, oldKey, image, schema, table].some(isStandIn) ? { ...event, unreadable: true } : event;
+}
 
 /** @param role and application as JSON strings @param more JSON object text, or empty */
 function contextText(role: string, application: string, more: string): string {

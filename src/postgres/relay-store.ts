@@ -10,6 +10,7 @@ import type { Position } from "../core/delivery/position.ts";
 import type { Lease } from "./callback-lease.ts";
 import { storeDeadLetter } from "./dead-letters.ts";
 import { type OutboxReader, type ResentFields, resentOf } from "./outbox.ts";
+import { bare, readably } from "./unreadable.ts";
 
 export interface DeadLetter {
   readonly id: string;
@@ -161,21 +162,28 @@ export class RelayStore {
   async readParked(): Promise<ParkedEvent[]> {
     const lanes = this.#leases.reduce((mask, lease) => (mask | lease.lanes) >>> 0, 0);
     const { schema } = this.#names;
-    const { rows } = await this.#pool.query<ParkedRow>({
-      text: `
-        select id::text, xid::text, schema_name, table_name, key, old_key,
+    const { rows } = await readably(schema, ({ text }) =>
+      this.#pool.query<ParkedRow>({
+        text: `
+        select id::text, xid::text, ${["schema_name", "table_name", "key", "old_key"].map(text).join(", ")},
           coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0), attempts,
           replay::text, letter_of, letter ->> 'error', (letter ->> 'attempts')::integer
         from ${schema}.parked
         where callback = $1 and taken and ($2::bigint >> ${schema}.lane_of(schema_name, table_name, key)) & 1 = 1
         order by parked.id`, // not the text of the same name
-      values: [this.#callback, lanes],
-      rowMode: "array",
-    });
+        values: [this.#callback, lanes],
+        rowMode: "array",
+      }),
+    );
     return rows.map(([id, transactionId, tableSchema, table, key, oldKey, bytes, attempts, ...fields]) => {
-      const event = { ...NOTHING, id, transactionId, schema: tableSchema, table, key };
+      const names = { schema: bare(tableSchema), table: bare(table), key: key && bare(key) };
+      const event = { ...NOTHING, id, transactionId, ...names };
       const resent = resentOf(fields);
-      return { event: resent === null ? event : { ...event, oldKey, resent }, bytes, attempts };
+      return {
+        event: resent === null ? event : { ...event, oldKey: oldKey && bare(oldKey), resent },
+        bytes,
+        attempts,
+      };
     });
   }
 

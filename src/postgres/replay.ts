@@ -5,6 +5,7 @@
 import type { ClientBase } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
 import type { WantedEvents } from "../core/delivery/filter.ts";
+import { comparePositions, type Position } from "../core/delivery/position.ts";
 import { PgEventsError } from "../core/errors.ts";
 import { tellWorkers } from "./dead-letters.ts";
 
@@ -76,20 +77,19 @@ async function planReplay(
   const { schema, channel } = names;
   const { callback, from, until, untilId, tables, available } = request;
   if (from.kind === "Position") await checkPosition(client, from.snapshot);
+  const had = await positionOf(client, schema, callback);
   const range = await readRange(client, schema, request);
   const { retained_since: retainedSince } = range;
   if (range.gone && !available) throw notRetained(retainedSince);
   const nothing = { id: null, events: 0, exact: true, gone: range.gone, retainedSince, before: range.before };
-  if (range.from_id === null || range.until_id === null)
-    return { ...nothing, fromId: null, untilId: null };
+  if (range.from_id === null || range.until_id === null) return { ...nothing, fromId: null, untilId: null };
   const { rows } = await client.query<{ id: string; events: string }>({
     text: `
       with stored as (
         insert into ${schema}.replay (
           callback, from_id, until_id, read_id, since, until, from_position, tables, seen, ahead, ahead_id)
-        select name, $2::bigint, $3::bigint, $2::bigint - 1, $4::timestamptz, $5::timestamptz, $6::pg_snapshot, $7::json,
-          seen, ahead, ahead_id
-        from ${schema}.callback where name = $1
+        values ($1, $2::bigint, $3::bigint, $2::bigint - 1, $4::timestamptz, $5::timestamptz, $6::pg_snapshot, $7::json,
+          $9::pg_snapshot, $10::pg_snapshot, $11::bigint)
         returning replay as one
       )
       select (one).id::text, ${schema}.count_replay(one, $8::json, ${REPLAY_COUNT_LIMIT}) as events from stored`,
@@ -102,6 +102,9 @@ async function planReplay(
       from.kind === "Position" ? from.snapshot : null,
       tables === null ? null : JSON.stringify(tables.map((table) => [table.schema, table.name])),
       JSON.stringify(wanted),
+      had.seen,
+      had.ahead,
+      had.aheadId,
     ],
   });
   const events = Number(rows[0]?.events);
@@ -115,6 +118,24 @@ async function planReplay(
     fromId: range.from_id,
     untilId: range.until_id,
   };
+}
+
+/** What the callback surely had: where its lanes are shared out, in all of them. */
+async function positionOf(client: ClientBase, schema: string, callback: string): Promise<Position> {
+  const { rows } = await client.query<Position>({
+    text: `
+      select seen::text, ahead::text, ahead_id::text as "aheadId" from ${schema}.lease where callback = $1
+      union all
+      select seen::text, ahead::text, ahead_id::text from ${schema}.callback
+      where name = $1 and not exists (select from ${schema}.lease where callback = $1)`,
+    values: [callback],
+  });
+  const [first, ...others] = rows;
+  if (first === undefined)
+    throw new PgEventsError("PGE_NOT_BUILT", `The database does not know the callback ${callback} yet.`, {
+      remedy: "Run `pg-events build` with the same manifest.",
+    });
+  return others.reduce((least, one) => (comparePositions(one, least) < 0 ? one : least), first);
 }
 
 interface RangeRow {

@@ -46,6 +46,14 @@ const POOLED_POLL_MS = 500;
 /** Problems of a filter's expression that are logged; each once. */
 const MAX_FILTER_PROBLEMS = 20;
 
+/** A dead letter at once, as nothing but a change of the row helps. */
+const UNREADABLE: AttemptOutcome = {
+  kind: "permanent",
+  code: "unreadable",
+  message:
+    "the row holds characters or bytes that UTF-8 has no form for; find them in the database, and correct the row",
+};
+
 export interface RelayDependencies {
   readonly callback: CallbackSpec;
   readonly transport: Transport;
@@ -192,7 +200,12 @@ export class Relay {
     this.#draining.abort();
     this.#stopped.abort();
     this.#wakeAll();
-    await Promise.allSettled([this.#reading, this.#resends.end(), this.#crossings.end(), this.#checkpoints.end()]);
+    await Promise.allSettled([
+      this.#reading,
+      this.#resends.end(),
+      this.#crossings.end(),
+      this.#checkpoints.end(),
+    ]);
     await this.#deps.transport.close();
   }
 
@@ -377,7 +390,10 @@ export class Relay {
   #deliver(unit: Unit, events: readonly ChangeEvent[]): void {
     const { transport, metrics } = this.#deps;
     const startedMs = performance.now();
-    void transport.deliver(events, this.#stopped.signal).then((outcome) => {
+    const attempt = events.some(({ unreadable }) => unreadable)
+      ? Promise.resolve(UNREADABLE)
+      : transport.deliver(events, this.#stopped.signal);
+    void attempt.then((outcome) => {
       if (this.#stopped.signal.aborted) return;
       const nowMs = performance.now();
       metrics.attempted(outcome, events, (nowMs - startedMs) / 1000);
@@ -404,7 +420,13 @@ export class Relay {
   ): Promise<void> {
     const { store, metrics, log, callback } = this.#deps;
     const { id, transactionId } = entry.event;
-    const letter = { transactionId, id, attempts, error, letterOf: entry.event.resent?.letter?.callback ?? "" };
+    const letter = {
+      transactionId,
+      id,
+      attempts,
+      error,
+      letterOf: entry.event.resent?.letter?.callback ?? "",
+    };
     const forward = callback.deadLetterCallback ?? null;
     const stored = await this.#retryDatabase("storing a dead letter", () => store.bury(letter, forward));
     if (stored === null) return;

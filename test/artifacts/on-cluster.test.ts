@@ -11,7 +11,7 @@ import { kubeconfig, kubectl } from "../support/kube-tools.ts";
 import { applyObject } from "../support/server-dry-run.ts";
 
 const DEPLOY = join(import.meta.dirname, "../../deploy");
-const NAMESPACES = ["pg-events", "shop", "billing"];
+const NAMESPACES = ["pg-events", "shop", "billing", "warehouse"];
 const OPERATOR = "system:serviceaccount:pg-events:pg-events-operator";
 
 let cluster: ClusterRequests;

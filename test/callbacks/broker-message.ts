@@ -1,5 +1,5 @@
 /** CloudEvents as brokers' messages carry them, for the conformance suite. */
-import type { EventData, ReceivedEvent } from "../support/receiver.ts";
+import { type EventData, MARKS, type ReceivedEvent } from "../support/receiver.ts";
 
 const ATTRIBUTES = ["id", "type", "source", "subject", "time", "partitionkey", "sequence"] as const;
 
@@ -20,7 +20,8 @@ export function receivedEvent(
   if (header("content-type")?.startsWith("application/cloudevents+json")) {
     return { ...(JSON.parse(body) as ReceivedEvent), callbackPath: destination };
   }
-  const attributes = ATTRIBUTES.map((name) => [name, decoded(header(`${prefix}${name}`) ?? "")]);
+  const there = [...ATTRIBUTES, ...MARKS.filter((name) => header(`${prefix}${name}`) !== undefined)];
+  const attributes = there.map((name) => [name, decoded(header(`${prefix}${name}`) ?? "")]);
   return {
     ...(Object.fromEntries(attributes) as Omit<ReceivedEvent, "data" | "callbackPath">),
     data: JSON.parse(body) as EventData,

@@ -85,6 +85,18 @@ function exerciseContent(start: Start, { messageAnEvent = false }: TransportHarn
     );
   });
 
+  test("what is delivered again arrives with its mark, though the event was taken before", async (t) => {
+    const { transport, accepted } = await start(t);
+    assertOutcome(await transport.deliver([changeEvent()], never), "acknowledged");
+    const resent = { replay: 1, letter: { callback: "orders", error: "422: no", attempts: 2 } };
+    assertOutcome(await transport.deliver([changeEvent({ resent })], never), "acknowledged");
+    const [first, again] = await accepted();
+    assert.equal(first?.pgeventsreplay, undefined);
+    assert.equal(String(again?.pgeventsreplay), "true");
+    assert.equal(again?.pgeventsdeadlettererror, "422: no");
+    assert.equal(again?.id, first?.id);
+  });
+
   test("rows arrive digit for digit", async (t) => {
     const { transport, messages } = await start(t);
     const row = '{"id":1,"total":12345678901234567890.1200,"name":"Ünï 🐘 \\"q\\" \\n"}';

@@ -79,7 +79,7 @@ describe("the transactions of a build", () => {
     const timeouts = { lockTimeoutSeconds: 3, statementTimeoutSeconds: 60 };
     const text = (version: string | null) => transactionText(["select 1", "select 2"], timeouts, version);
     const head =
-      "begin; set local search_path = pg_catalog; set local lock_timeout = '3s'; set local statement_timeout = '60s'";
+      "begin; set local search_path = pg_catalog; set local pgevents.build = on; set local lock_timeout = '3s'; set local statement_timeout = '60s'";
     assert.equal(text("16.4"), `${head};\nselect 1;\nselect 2;\ncommit;`);
     assert.equal(text(null), text("16.4"));
     assert.equal(text("17.1"), text("16.4").replace(head, `${head}; set local transaction_timeout = 0`));

@@ -17,6 +17,8 @@ function relation(name: string, changes: Partial<ObservedRelation> = {}): Observ
     kind: "r",
     root: null,
     level: "Statement",
+    writtenAgain: false,
+    unsafeCast: null,
     ofExtension: false,
     columns: ["id", "n", "mail"],
     columnsDigest: "digest",
@@ -131,6 +133,7 @@ describe("whether a trigger is as it should be", () => {
     table: { schema: "public", name: "o" },
     root: { schema: "public", name: "o" },
     level: "EachRow",
+    writtenAgain: false,
     about: '{"key":["it\'s"]}',
     rule: "",
     when: { Insert: "new.n > 1" },
@@ -144,7 +147,7 @@ describe("whether a trigger is as it should be", () => {
     const [, tail = ""] = made.split(/for each (?:row|statement) /);
     return {
       name,
-      operation: "Insert",
+      kind: "Insert",
       tail: tail
         .replace(/when \((.*)\n\) execute function/, "WHEN (($1)) EXECUTE FUNCTION")
         .replace("execute function", "EXECUTE FUNCTION")
@@ -165,6 +168,7 @@ describe("whether a trigger is as it should be", () => {
       { about: "{}" },
       { replicated: true },
       { level: "Row" },
+      { writtenAgain: true },
       { level: "Statement", when: {} },
       { root: { schema: "public", name: "p" } },
     ];

@@ -56,3 +56,15 @@ test("a change of the schema is passed on as it is", () => {
     change,
   );
 });
+
+test("what is delivered again has a field for it, as its last one", () => {
+  const resent = { replay: 1, letter: null };
+  assert.ok(classicPayload(changeEvent({ context, resent })).endsWith(',"pgeventsreplay":true}'));
+  const change = changeEvent({
+    operation: "SchemaChange",
+    new: '{"classid" : "1259"}',
+    context: "{}",
+    resent,
+  });
+  assert.equal(classicPayload(change), '{"classid" : "1259","pgeventsreplay":true}');
+});

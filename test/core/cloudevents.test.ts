@@ -6,6 +6,7 @@ import {
   BATCH_TYPE,
   batchBody,
   binaryHeaders,
+  deliveryId,
   eventData,
   kafkaHeaders,
   natsHeaders,
@@ -30,11 +31,14 @@ function fromBinary(event: ChangeEvent, origin = ORIGIN): Parsed {
   return parse(headersOf(event, origin), eventData(event))[0] as Parsed;
 }
 
-function headersOf(event: ChangeEvent, origin = ORIGIN): Record<string, string> {
-  const list = binaryHeaders(origin, event);
+function pairsOf(list: readonly string[]): Record<string, string> {
   return Object.fromEntries(
     list.flatMap((name, index) => (index % 2 === 0 ? [[name, list[index + 1] as string]] : [])),
   );
+}
+
+function headersOf(event: ChangeEvent, origin = ORIGIN): Record<string, string> {
+  return pairsOf(binaryHeaders(origin, event));
 }
 
 function fromStructured(event: ChangeEvent, origin = ORIGIN): Parsed {
@@ -162,6 +166,50 @@ describe("attributes and data", () => {
     for (const body of [eventData, (event: ChangeEvent) => structuredBody(ORIGIN, event)]) {
       assert.ok(body(changeEvent({ new: row })).includes(`"new":${row}`));
     }
+  });
+
+  test("what is delivered again is marked in every form, with the same id", () => {
+    const letter = { callback: "orders", error: "422: Ünï says no", attempts: 3 };
+    const resent = { replay: 4, letter };
+    const expected = {
+      pgeventsreplay: true,
+      pgeventsdeadlettercallback: "orders",
+      pgeventsdeadlettererror: "422: Ünï says no",
+      pgeventsdeadletterattempts: 3,
+    };
+    const again = changeEvent({ resent });
+    const { id, ...structured } = fromStructured(again);
+    assert.equal(id, fromStructured(changeEvent()).id);
+    for (const [name, value] of Object.entries(expected)) assert.equal(structured[name], value);
+    const texts = Object.entries(expected).map(([name, value]) => [name, String(value)]);
+    const headers = headersOf(again);
+    const nats = pairsOf(natsHeaders(ORIGIN, again));
+    const kafka = pairsOf(kafkaHeaders(ORIGIN, again));
+    for (const [name, text] of texts as [string, string][]) {
+      assert.equal(decodeURIComponent(headers[`ce-${name}`] ?? ""), text);
+      assert.equal(decodeURIComponent(nats[`ce-${name}`] ?? ""), text);
+      assert.equal(kafka[`ce_${name}`], text);
+    }
+    const batch = JSON.parse(batchBody(ORIGIN, [changeEvent(), again])) as Parsed[];
+    assert.deepEqual(
+      batch.map(({ pgeventsreplay }) => pgeventsreplay),
+      [undefined, true],
+    );
+    assert.equal(fromBinary(changeEvent({ resent: { replay: null, letter } })).pgeventsreplay, undefined);
+  });
+
+  test("a broker takes a replay for another delivery, and an attempt more with a dead letter for the same", () => {
+    const idOf = (resent?: ChangeEvent["resent"]) => deliveryId(ORIGIN, changeEvent({ resent }), "orders");
+    const letter = { callback: "stock", error: "no", attempts: 1 };
+    const ids = [
+      idOf(),
+      idOf({ replay: 1, letter: null }),
+      idOf({ replay: 2, letter: null }),
+      idOf({ replay: null, letter }),
+    ];
+    assert.equal(new Set(ids).size, 4);
+    assert.equal(idOf({ replay: 0, letter: null }), ids[0]);
+    assert.equal(idOf({ replay: 0, letter }), ids[3]);
   });
 
   test("sequences compare as text like positions as numbers", () => {

@@ -80,6 +80,8 @@ function relation(name: string, changes: Partial<ObservedRelation> = {}): Observ
     kind: "r",
     root: null,
     level: "Statement",
+    writtenAgain: false,
+    unsafeCast: null,
     ofExtension: false,
     columns: ["id"],
     columnsDigest: "",
@@ -248,6 +250,7 @@ describe("allowed actions", () => {
     table: { schema: "public", name: "t" },
     root: { schema: "public", name: "t" },
     level: "Statement",
+    writtenAgain: false,
     about: "",
     rule: "",
     when: {},
@@ -276,14 +279,14 @@ describe("allowed actions", () => {
       ],
     });
     assert.equal(allowed(triggers({ create: ["Insert"] }), { owned: false }).actions.length, 1);
-    const replaced = triggers({ create: ["Insert"], drop: ["pgevents_insert"] });
+    const replaced = triggers({ create: ["Insert"], drop: ["!pgevents_insert"] });
     assert.equal(allowed(replaced, { owned: false }).actions.length, 1);
-    const dropped = allowed(triggers({ drop: ["pgevents_insert"] }), { owned: false });
+    const dropped = allowed(triggers({ drop: ["!pgevents_insert"] }), { owned: false });
     assert.deepEqual(
       [dropped.actions.length, dropped.findings[0]?.remedy],
-      [0, 'drop trigger "pgevents_insert" on "public"."t";'],
+      [0, 'drop trigger "!pgevents_insert" on "public"."t";'],
     );
-    assert.equal(allowed(triggers({ drop: ["pgevents_insert"] }), {}).actions.length, 1);
+    assert.equal(allowed(triggers({ drop: ["!pgevents_insert"] }), {}).actions.length, 1);
     const always = allowed(triggers({ create: ["Insert"], replicated: true }), { owned: false });
     assert.equal(always.findings[0]?.remedy, 'grant "shop" to "me";');
   });

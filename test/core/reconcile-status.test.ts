@@ -11,11 +11,13 @@ import {
   assessDisabled,
   assessFirst,
   assessInvalid,
-  type Observed,
-  type ObservedDelivery,
-  type ObservedDeployment,
-  type ObservedOutbox,
 } from "../../src/core/reconcile/assess.ts";
+import type {
+  Observed,
+  ObservedDelivery,
+  ObservedDeployment,
+  ObservedOutbox,
+} from "../../src/core/reconcile/observed.ts";
 import { nextCleanupMs, nextLookMs } from "../../src/core/reconcile/schedule.ts";
 import { transitions } from "../../src/core/reconcile/transitions.ts";
 

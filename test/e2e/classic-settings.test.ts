@@ -25,7 +25,7 @@ describe("pg-events build --settings", () => {
     const build = (...flags: string[]) => project.run(["build", "--settings", "settings", ...flags]);
 
     assert.equal((await build("--check")).code, 3);
-    assert.match((await build("--dry-run")).stdout, /create or replace trigger "pgevents_insert"/);
+    assert.match((await build("--dry-run")).stdout, /create or replace trigger "!pgevents_insert"/);
     const first = await build();
     assert.match(first.stdout, /^Built \(\d+ actions\): 1 table captured, PostgreSQL /);
     assert.equal(first.code, 0, first.stderr);

@@ -21,7 +21,7 @@ describe("pg-events build", () => {
     assert.equal((await run("--check")).code, 3);
     const dry = await run("--dry-run");
     assert.equal(dry.code, 0);
-    assert.match(dry.stdout, /create or replace trigger "pgevents_insert"/);
+    assert.match(dry.stdout, /create or replace trigger "!pgevents_insert"/);
     assert.equal((await run("--check")).code, 3, "neither of them changed anything");
     assert.match((await run()).stdout, /^Built \(\d+ actions\): 1 table captured, PostgreSQL /m);
     assert.match((await run()).stdout, /^Nothing changed: 1 table captured/m);

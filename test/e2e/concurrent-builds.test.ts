@@ -31,7 +31,7 @@ for (const owner of [true, false]) {
         const [one, other] = round % 2 === 0 ? ["t1", "t2"] : ["t2", "t1"];
         await migration
           .query(
-            `begin; alter table ${one} add column c${round} integer; alter table ${other} drop constraint if exists ${other}_pkey, add primary key (id); drop trigger pgevents_update on ${one}; commit`,
+            `begin; alter table ${one} add column c${round} integer; alter table ${other} drop constraint if exists ${other}_pkey, add primary key (id); drop trigger "!pgevents_update" on ${one}; commit`,
           )
           .catch(async (error: { code?: string }) => {
             await migration.query("rollback");

@@ -56,7 +56,7 @@ describe("build", () => {
         if (written % 50 === 25) await writer.query("alter table orders drop column if exists extra");
       }
     })();
-    await database.query("drop trigger pgevents_update on orders"); // something to do for the first of them
+    await database.query('drop trigger "!pgevents_update" on orders'); // something to do for the first of them
     const results = await Promise.all(
       Array.from({ length: 10 }, () =>
         runCli(t, ["build", "--manifest", source.manifest], {

@@ -108,9 +108,9 @@ describe("build", () => {
     await database.query("create table orders (id integer primary key)");
     await build(database);
     const drifts = [
-      "drop trigger pgevents_insert on orders",
-      "alter table orders disable trigger pgevents_insert",
-      "create or replace trigger pgevents_insert after insert on orders referencing new table as pgevents_new for each statement execute function pgevents.capture_insert()",
+      'drop trigger "!pgevents_insert" on orders',
+      'alter table orders disable trigger "!pgevents_insert"',
+      'create or replace trigger "!pgevents_insert" after insert on orders referencing new table as pgevents_new for each statement execute function pgevents.capture_insert()',
       "create or replace function pgevents.capture_insert() returns trigger language plpgsql as 'begin return null; end'",
       "alter function pgevents.capture_insert() security invoker",
       "delete from pgevents.callback",

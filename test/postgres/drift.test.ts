@@ -29,10 +29,10 @@ describe("drift is healed", () => {
     const database = await captured(await testDatabase(t, { owner: true }));
     const whole = await traces(database);
     for (const drift of [
-      "alter trigger pgevents_insert on orders rename to mine",
+      'alter trigger "!pgevents_insert" on orders rename to mine',
       "alter table orders disable trigger all",
-      "alter table orders enable replica trigger pgevents_delete",
-      "alter table orders enable always trigger pgevents_insert",
+      'alter table orders enable replica trigger "!pgevents_delete"',
+      'alter table orders enable always trigger "!pgevents_insert"',
     ]) {
       await database.query(drift);
       assert.equal((await build(database)).changed, true, drift);

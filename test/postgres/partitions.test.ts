@@ -44,10 +44,7 @@ describe("a partitioned table", () => {
   test("rows written through the root and into a partition are events of the root, each once", async (t) => {
     const { database, build, told } = await scene(t, SALES);
     const report = await build();
-    assert.deepEqual(
-      [report.tables, report.findings.filter(({ severity }) => severity !== "Info")],
-      [1, []],
-    );
+    assert.deepEqual([report.tables, report.findings.filter(({ severity }) => severity !== "Info")], [1, []]);
     assert.equal((await build()).changed, false);
     await database.query("insert into sales values ('eu', 1, 5), ('us', 2, 5), ('jp', 3, 5)");
     await database.query("insert into sales_us (region, id, amount) values ('us', 4, 5)");
@@ -162,11 +159,11 @@ describe("a partitioned table", () => {
     const { database, build, told } = await scene(t, SALES);
     await build();
     for (const drift of [
-      "drop trigger pgevents_row_insert on sales",
-      "alter table sales disable trigger pgevents_row_insert",
-      "alter table sales enable replica trigger pgevents_row_insert",
-      "alter table sales_rest_low disable trigger pgevents_row_insert",
-      "create or replace trigger pgevents_row_insert after insert on sales for each row execute function pgevents.capture_row()",
+      'drop trigger "!pgevents_row_insert" on sales',
+      'alter table sales disable trigger "!pgevents_row_insert"',
+      'alter table sales enable replica trigger "!pgevents_row_insert"',
+      'alter table sales_rest_low disable trigger "!pgevents_row_insert"',
+      'create or replace trigger "!pgevents_row_insert" after insert on sales for each row execute function pgevents.capture_row()',
       "alter table sales drop constraint sales_pkey, add primary key (id, region)",
     ]) {
       await database.query(drift);

@@ -32,6 +32,9 @@ export interface ReceivedEvent {
   readonly time: string;
   readonly partitionkey: string;
   readonly sequence: string;
+  /** Of an event that is delivered again; as text in headers. */
+  readonly pgeventsreplay?: boolean | string;
+  readonly pgeventsdeadlettererror?: string;
   readonly data: EventData;
   /** Path of the request that brought it. */
   readonly callbackPath: string;
@@ -156,12 +159,14 @@ async function readRequest(incoming: IncomingMessage): Promise<ReceivedRequest> 
 }
 
 const ATTRIBUTES = ["id", "type", "source", "subject", "time", "partitionkey", "sequence"] as const;
+export const MARKS = ["pgeventsreplay", "pgeventsdeadlettererror"] as const;
 
 type JsonEvent = Omit<ReceivedEvent, "callbackPath">;
 
 function eventsOf(callbackPath: string, headers: IncomingHttpHeaders, body: string): ReceivedEvent[] {
   if (headers["ce-id"] !== undefined) {
-    const attributes = ATTRIBUTES.map((name) => [name, decodeURIComponent(String(headers[`ce-${name}`]))]);
+    const there = [...ATTRIBUTES, ...MARKS.filter((name) => headers[`ce-${name}`] !== undefined)];
+    const attributes = there.map((name) => [name, decodeURIComponent(String(headers[`ce-${name}`]))]);
     return [{ ...Object.fromEntries(attributes), data: JSON.parse(body) as EventData, callbackPath }];
   }
   if (!headers["content-type"]?.startsWith("application/cloudevents")) return [];

@@ -249,7 +249,9 @@ export const DEAD_LETTER_RULE: Rule<CallbackSpec[]> = {
     callbacks.every(
       ({ name, deadLetterCallback: wanted }) =>
         wanted === undefined ||
-        callbacks.some((other) => other.name === wanted && wanted !== name && other.deadLetterCallback === undefined),
+        callbacks.some(
+          (other) => other.name === wanted && wanted !== name && other.deadLetterCallback === undefined,
+        ),
     ),
 };
 

@@ -45,6 +45,8 @@ export const REASONS = {
   TableNotFound: "A table that the spec names does not exist.",
   ColumnNotFound: "A column that the spec names for a table does not exist.",
   ConditionInvalid: "PostgreSQL does not take a condition (`when`) of the spec for its table.",
+  UnsafeCast:
+    "A table has a column of a type that a function of another role turns into JSON; it is not captured.",
   TableNotSupported: "A relation that the spec names cannot be captured.",
   LockTimeout: "A table was locked by others for longer than `lockTimeoutSeconds`.",
   OwnershipConflict: "Another PgEventSource owns this capture schema.",

@@ -2,6 +2,7 @@
  * Pieces of SQL that a build's look at the catalog and the functions in the database share, so that both
  * mean the same. For a search path of pg_catalog.
  */
+import { ownedBySuperuser } from "./confinement.ts";
 import type { CaptureNames } from "./names.ts";
 import { literal } from "./quote.ts";
 
@@ -41,6 +42,10 @@ export const SETTINGS_MATTER = `exists (
 export const USER_SCHEMA = `nspname <> 'information_schema' and nspname !~ '^pg_'
   and coalesce(obj_description(pg_namespace.oid, 'pg_namespace'), '') <> ${literal(SCHEMA_COMMENT)}`;
 
+/** Whether `pg_proc` is neither PostgreSQL's nor that of a capture. */
+export const FOREIGN_FUNCTION = `pronamespace <> 'pg_catalog'::regnamespace
+  and coalesce(obj_description(pronamespace, 'pg_namespace'), '') <> ${literal(SCHEMA_COMMENT)}`;
+
 /** The tables whose changes are told of, among `relation` and `pg_namespace`. */
 export const TOLD_TABLES = `relation.relkind in ('r', 'p') and relation.relpersistence <> 't' and ${USER_SCHEMA}`;
 
@@ -75,7 +80,8 @@ export function functionsDigest(names: CaptureNames): string {
  * A query for what in the capture schema is not, or not wholly, its owner's any more, by the owner of the outbox:
  * functions run with their owner's rights, and a write fails when those are gone. Rows (statement) put it right.
  */
-export function strayObjects({ schemaName }: CaptureNames): string {
+export function strayObjects(names: CaptureNames): string {
+  const { schemaName } = names;
   const namespace = `(select oid from pg_catalog.pg_namespace where nspname = ${literal(schemaName)})`;
   const held = (check: string, privileges: readonly string[]) =>
     privileges.map((privilege) => `pg_catalog.${check}(owner, object, '${privilege}')`).join(" and ");
@@ -86,7 +92,8 @@ export function strayObjects({ schemaName }: CaptureNames): string {
       from pg_catalog.pg_class where relnamespace = ${namespace} and relkind in ('r', 'p', 'v', 'S')
       union all
       select 'function', oid, oid::regprocedure::text, proowner
-      from pg_catalog.pg_proc where pronamespace = ${namespace}
+      from pg_catalog.pg_proc
+      where pronamespace = ${namespace} and not (prorettype = 'pg_catalog.trigger'::pg_catalog.regtype and ${ownedBySuperuser(names)})
     ) as objects
     cross join (
       select relowner as owner, rolname as owner_name

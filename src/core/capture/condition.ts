@@ -9,7 +9,7 @@ const TOKEN = new RegExp(String.raw`${STRING}|\d+(?:\.\d+)?|[)\]]\s*\.\s*${CHAIN
 
 /**
  * Why a text cannot be one SQL condition and nothing more; null when it can. Whether it means something, and
- * uses nothing it may not, PostgreSQL says (`check_condition` in sql/functions_capture.sql). Names of others than
+ * uses nothing it may not, PostgreSQL says (`check_condition` in sql/functions_conditions.sql). Names of others than
  * PostgreSQL itself are kept out here already: reading a literal of a type can run what its owner wrote.
  */
 export function conditionProblem(text: string): string | null {

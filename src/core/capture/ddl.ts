@@ -1,5 +1,6 @@
 /** Per-table DDL and the statements of a build, as text. Every name passes `ident`, every text `literal`. */
 import { functionsDigest, SCHEMA_COMMENT, strayObjects, TABLES_DIGEST } from "./catalog-sql.ts";
+import { confineFunctions } from "./confinement.ts";
 import { settingChecks } from "./context.ts";
 import type { CaptureAction } from "./diff.ts";
 import { createEventTriggers, dropEventTrigger } from "./event-triggers.ts";
@@ -52,6 +53,7 @@ export function statementsFor(action: CaptureAction, names: CaptureNames, source
     case "RestoreOwnership":
       return [
         `do $restore$ declare stray record; begin for stray in ${strayObjects(names)} loop execute stray.reown; execute stray.regrant; end loop; end $restore$`,
+        confineFunctions(names),
       ];
     case "GrantWorker":
       return grantWorkerRights(action.role, names);

@@ -3,7 +3,6 @@
  * and the plan. Actions are data; `ddl.ts` writes them as SQL and `src/postgres/apply.ts` runs them.
  * Triggers that do not call our functions are never touched.
  */
-import type { Operation } from "../api/capture.ts";
 import { EVENT_TRIGGER_COUNT } from "./event-triggers.ts";
 import type {
   CaptureEntry,
@@ -16,7 +15,7 @@ import type {
 import { tableText } from "./model.ts";
 import type { CaptureNames } from "./names.ts";
 import type { FunctionOptions } from "./placeholders.ts";
-import { isCurrent, type TriggeredTable } from "./triggers.ts";
+import { isCurrent, type TriggeredTable, type TriggerKind, triggerKinds } from "./triggers.ts";
 
 export type CaptureAction =
   | { readonly kind: "InstallSchema"; readonly id: string; readonly owner: string }
@@ -54,7 +53,7 @@ export type CaptureAction =
 interface SetTriggers extends TriggeredTable {
   readonly kind: "SetTriggers";
   readonly id: string;
-  readonly create: readonly Operation[];
+  readonly create: readonly TriggerKind[];
   readonly drop: readonly string[];
 }
 
@@ -101,7 +100,7 @@ export function diffCapture(desired: DesiredCapture, observed: ObservedCatalog):
     actions.push({ kind: "ReplaceFunctions", id: "functions", hash, options });
   }
   // A superuser's build makes new functions that belong to that role.
-  if (installation !== null && (actions.length > 0 || !installation.ownerRights))
+  if (actions.length > 0 || installation?.ownerRights === false)
     actions.push({ kind: "RestoreOwnership", id: "ownership" });
   // What was made above is new to the worker's role as well.
   if (desired.workerRole !== null && (actions.length > 0 || installation?.workerRights !== true))
@@ -141,15 +140,14 @@ function setTriggers(
       ? []
       : [{ kind: "SetTriggers", id, ...unwanted({ schema, name }), create: [], drop }];
   }
-  const { operations, root, level, about, rule, when, settingsMatter, replicated } = desired;
-  const which = { table: { schema, name }, root, level };
+  const { root, level, writtenAgain, about, rule, when, settingsMatter, replicated } = desired;
+  const which = { table: { schema, name }, root, level, writtenAgain };
   const table: TriggeredTable = { ...which, about, rule, when, settingsMatter, replicated };
+  const kinds = triggerKinds(desired.operations, table);
   const current = triggers.filter(
-    (trigger) => operations.some((one) => one === trigger.operation) && isCurrent(trigger, table, names),
+    (trigger) => kinds.some((one) => one === trigger.kind) && isCurrent(trigger, table, names),
   );
-  const create = operations.filter(
-    (operation) => !current.some((trigger) => trigger.operation === operation),
-  );
+  const create = kinds.filter((kind) => !current.some((trigger) => trigger.kind === kind));
   const drop = triggers.filter((trigger) => !current.includes(trigger)).map((trigger) => trigger.name);
   return create.length === 0 && drop.length === 0
     ? []
@@ -158,7 +156,7 @@ function setTriggers(
 
 function unwanted(table: TableName): TriggeredTable {
   const nothing = { about: "", rule: "", when: {}, settingsMatter: false, replicated: false };
-  return { table, root: table, level: "Statement", ...nothing };
+  return { table, root: table, level: "Statement", writtenAgain: false, ...nothing };
 }
 
 function followSchemaChanges(mode: SchemaChangeMode, { installation, eventTriggers }: ObservedCatalog) {

@@ -68,6 +68,9 @@ const KINDS = {
   ConditionInvalid: failure(
     "PostgreSQL does not take a condition (`when`) of the spec for its table, or it uses what it may not; the triggers that the table had stay as they were.",
   ),
+  UnsafeCast: failure(
+    "A column of a table has a type that a function of another role turns into JSON (`create cast (… as json)`). Capture would run it with its own rights, so the table is not captured.",
+  ),
   TableNotSupported: failure("A relation that the spec names cannot be captured."),
   PermissionDenied: failure(
     "The role may not make, or not drop, the triggers of a table, or may not make event triggers.",
@@ -77,6 +80,7 @@ const KINDS = {
   ),
   BuildFailed: failure("The server refused a statement for a table; its log says why."),
 
+  UnsafeCastSkipped: warning("The same of a table that '*' stands for: it is left out."),
   AncestorTriggers: warning("The triggers of the Python package pg_events are still on tables."),
   OutboxChanged: warning("The outbox has columns that pg-events did not make."),
   FewConnections: warning("The server, the database or the role has hardly a connection left for us."),
@@ -85,6 +89,9 @@ const KINDS = {
   ),
   IdleTimeout: warning(
     "A setting ends the role's idle sessions; a worker that waits for events has one, and would connect again and again.",
+  ),
+  EncodingWithGaps: warning(
+    "The database's encoding holds characters that UTF-8 lacks, or any bytes (SQL_ASCII): an event with such a text becomes a dead letter.",
   ),
   ReplicatedTable: warning(
     "A subscription of logical replication writes to captured tables, and that is not captured unless `spec.capture.replicated` is true.",

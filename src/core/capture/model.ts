@@ -1,6 +1,6 @@
 /** What a build compares: relations and triggers as the catalog has them, and as the spec wants them. */
 import type { Operation } from "../api/capture.ts";
-import type { CaptureLevel, TriggeredTable } from "./triggers.ts";
+import type { CaptureLevel, TriggeredTable, TriggerKind } from "./triggers.ts";
 
 export interface TableName {
   readonly schema: string;
@@ -11,7 +11,7 @@ export interface TableName {
 export interface ObservedTrigger {
   readonly name: string;
   /** Null: a build makes none of that name. */
-  readonly operation: Operation | null;
+  readonly kind: TriggerKind | null;
   /** What the server prints of it after its events, table and level; null when those are not as a build makes them. */
   readonly tail: string | null;
   /** The capture schema's name as the server prints it. */
@@ -29,6 +29,10 @@ export interface ObservedRelation extends TableName {
   readonly root: TableName | null;
   /** The level that it has at least. */
   readonly level: CaptureLevel;
+  /** Triggers of the user may write its rows again while a statement on it is under way. */
+  readonly writtenAgain: boolean;
+  /** A function that would run with the rights of capture, because a column's type has a cast to json; null: none. */
+  readonly unsafeCast: UnsafeCast | null;
   /** An extension made it; '*' leaves it out. */
   readonly ofExtension: boolean;
   readonly columns: readonly string[];
@@ -39,6 +43,13 @@ export interface ObservedRelation extends TableName {
   readonly key: readonly string[];
   readonly triggers: readonly ObservedTrigger[];
   readonly facts: RelationFacts;
+}
+
+/** Names as SQL has them. */
+export interface UnsafeCast {
+  readonly type: string;
+  readonly function: string;
+  readonly owner: string;
 }
 
 /** What else there is to know of a relation before its triggers are made. */

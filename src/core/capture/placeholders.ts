@@ -4,6 +4,7 @@ import type { CaptureSpec } from "../api/capture.ts";
 import { SEGMENTS } from "./backlog.ts";
 import {
   COLUMNS_DIGEST,
+  FOREIGN_FUNCTION,
   KEY_COLUMNS,
   SCHEMA_COMMENT,
   SETTINGS_MATTER,
@@ -14,7 +15,15 @@ import {
 import { contextExpression } from "./context.ts";
 import type { CaptureNames } from "./names.ts";
 import { literal } from "./quote.ts";
-import { CAPTURED_AS, LEVEL, TRIGGER_COLUMNS, TRIGGER_HEAD, triggerValues } from "./triggers.ts";
+import {
+  CAPTURED_AS,
+  LEVEL,
+  TRIGGER_COLUMNS,
+  TRIGGER_HEAD,
+  triggerValues,
+  WRITTEN_AGAIN,
+} from "./triggers.ts";
+import { unsafeTypes } from "./unsafe-types.ts";
 
 /** What of the spec is written into the functions. */
 export type FunctionOptions = Pick<CaptureSpec, "context" | "onError">;
@@ -48,10 +57,14 @@ export function fillPlaceholders(
     trigger_head: oneLine(TRIGGER_HEAD),
     captured_as: oneLine(CAPTURED_AS),
     level: oneLine(LEVEL),
+    written_again: oneLine(WRITTEN_AGAIN),
+    order_prefix: literal(`${names.channel}.order_`),
     key_columns: oneLine(KEY_COLUMNS),
     columns_digest: oneLine(COLUMNS_DIGEST),
     settings_matter: oneLine(SETTINGS_MATTER),
     user_schema: oneLine(USER_SCHEMA),
+    foreign_function: oneLine(FOREIGN_FUNCTION),
+    unsafe_types: oneLine(unsafeTypes(names)),
     told_tables: oneLine(TOLD_TABLES),
     table_shape: oneLine(TABLE_SHAPE),
   };

@@ -9,6 +9,7 @@ import {
   type SchemaChangeMode,
   type TableName,
   tableText,
+  type UnsafeCast,
 } from "./model.ts";
 import { aboutTable, conditions, keepsIdentity, missingColumns, rowRule } from "./row-rule.ts";
 
@@ -26,6 +27,10 @@ export function planCapture(spec: CaptureSpec, relations: readonly ObservedRelat
   for (const relation of relations) {
     const entry = entryFor(entries, relation.root ?? relation);
     if (entry === undefined) continue;
+    if (relation.unsafeCast !== null) {
+      if (entry.name === "*") findings.push(castFinding("UnsafeCastSkipped", relation, relation.unsafeCast));
+      continue;
+    }
     const obstacle = obstacleOf(relation) ?? (entry.name === "*" ? reasonToSkip(relation) : null);
     if (obstacle === null) {
       tables.push(desiredTable(relation, entry, spec.replicated));
@@ -82,7 +87,7 @@ function wholeSchema(schema: string): TableSpec {
 
 /** A partition's rows are captured by its root; only TRUNCATE is a matter of each. */
 function desiredTable(relation: ObservedRelation, entry: TableSpec, replicated: boolean): DesiredTable {
-  const { schema, name, level, columnsDigest, settingsMatter } = relation;
+  const { schema, name, level, columnsDigest, settingsMatter, writtenAgain } = relation;
   const rule = rowRule(entry);
   const when = conditions(entry);
   const isPartition = relation.root !== null;
@@ -91,6 +96,7 @@ function desiredTable(relation: ObservedRelation, entry: TableSpec, replicated: 
     name,
     isPartition,
     root: relation.root ?? { schema, name },
+    writtenAgain,
     level: level === "Statement" && isByRow(rule, when, replicated) ? "EachRow" : level,
     operations: entry.operations.filter((one) => !isPartition || one === "Truncate"),
     about: aboutTable(entry.key ?? relation.key, columnsDigest, rule),
@@ -135,6 +141,17 @@ function reasonToSkip({ ofExtension }: ObservedRelation): string | null {
   return ofExtension ? "tables of an extension are captured only by name" : null;
 }
 
+function castFinding(
+  code: "UnsafeCast" | "UnsafeCastSkipped",
+  { schema, name }: ObservedRelation,
+  { type, function: call, owner }: UnsafeCast,
+): Finding {
+  const table = tableText({ schema, name });
+  const message = `${table} is not captured: values of type ${type} become JSON by the function ${call} of role ${owner}, which would run with the rights of pg-events.`;
+  const remedy = `drop cast (${type} as json); or, when the function does nothing that it should not, give it to the owner of the capture schema: alter function ${call} owner to …;`;
+  return finding(code, table, message, remedy);
+}
+
 function failureOf(entry: TableSpec, relations: readonly ObservedRelation[]): Finding[] {
   if (entry.name === "*") return [];
   const table = tableText(entry);
@@ -149,6 +166,7 @@ function failureOf(entry: TableSpec, relations: readonly ObservedRelation[]): Fi
       ? obstacleOf(relation)
       : `a partition is captured with the table it is a part of; name ${tableText(root)}`;
   if (obstacle !== null) return [finding("TableNotSupported", table, `${table}: ${obstacle}.`)];
+  if (relation.unsafeCast !== null) return [castFinding("UnsafeCast", relation, relation.unsafeCast)];
   const { images, key, updates } = missingColumns(entry, relation.columns);
   const missing = [...new Set([...images, ...key, ...updates])];
   if (missing.length === 0) return [];

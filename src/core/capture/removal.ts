@@ -1,4 +1,5 @@
 /** What takes capture away without a trace, as statements by transaction. Pure. */
+import { DROP_CAPTURE_ROLE } from "./confinement.ts";
 import { dropEventTrigger } from "./event-triggers.ts";
 import { type ObservedCatalog, tableText } from "./model.ts";
 import type { CaptureNames } from "./names.ts";
@@ -25,6 +26,6 @@ export function removalTransactions(
         ({ name }) => `drop trigger if exists ${ident(name)} on ${qualified(relation.schema, relation.name)}`,
       ),
     })),
-    { table: null, statements: [`drop schema ${names.schema} cascade`] },
+    { table: null, statements: [`drop schema ${names.schema} cascade`, DROP_CAPTURE_ROLE] },
   ];
 }

@@ -1,6 +1,6 @@
 /**
  * What of which rows is captured, as the argument of a table's triggers, and what goes with each of its events.
- * sql/functions_capture.sql follows both.
+ * sql/functions_capture.sql and sql/functions_images.sql follow both.
  */
 import type { Operation, TableSpec } from "../api/capture.ts";
 import { shortDigest } from "./fingerprint.ts";

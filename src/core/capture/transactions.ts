@@ -66,6 +66,7 @@ export function transactionText(
 ): string {
   const settings = [
     "set local search_path = pg_catalog",
+    "set local pgevents.build = on", // for our event triggers: nobody changes a table here
     `set local lock_timeout = '${lockTimeoutSeconds}s'`,
     `set local statement_timeout = '${statementTimeoutSeconds}s'`,
     ...(Number.parseInt(serverVersion ?? "", 10) >= TRANSACTION_TIMEOUT_MAJOR

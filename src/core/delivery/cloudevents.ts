@@ -4,7 +4,13 @@
  * unparsed. Only names (schema, table, source) and the subject can hold what needs escaping, and each
  * is looked at once for that; ordinary ones are not copied.
  */
-import { type ChangeEvent, type EventOperation, type EventOrigin, type Resent, stableEventId } from "../event.ts";
+import {
+  type ChangeEvent,
+  type EventOperation,
+  type EventOrigin,
+  type Resent,
+  stableEventId,
+} from "../event.ts";
 import { dataSchemaOf } from "../schema-id.ts";
 
 export const STRUCTURED_TYPE = "application/cloudevents+json; charset=utf-8";
@@ -46,7 +52,8 @@ export function binaryHeaders(origin: EventOrigin, event: ChangeEvent): string[]
   if (dataSchema !== null) headers.push("ce-dataschema", dataSchema);
   for (const [name, value] of origin.extensions ?? []) headers.push(`ce-${name}`, headerValue(value));
   if (event.resent !== undefined)
-    for (const [name, value] of resentAttributes(event.resent)) headers.push(`ce-${name}`, headerValue(String(value)));
+    for (const [name, value] of resentAttributes(event.resent))
+      headers.push(`ce-${name}`, headerValue(String(value)));
   return headers;
 }
 
@@ -112,7 +119,9 @@ function attributePairs(origin: EventOrigin, event: ChangeEvent): string[] {
     subject,
     "sequence",
     sequenceOf(event),
-    ...(event.resent === undefined ? [] : resentAttributes(event.resent).flatMap(([name, value]) => [name, String(value)])),
+    ...(event.resent === undefined
+      ? []
+      : resentAttributes(event.resent).flatMap(([name, value]) => [name, String(value)])),
   ];
 }
 

@@ -54,7 +54,10 @@ export interface WantedEvents {
 
 export function wantedEvents({ filter, module }: Pick<CallbackSpec, "filter" | "module">): WantedEvents {
   return {
-    tables: filter?.deadLetters === "Only" ? [] : (filter?.tables?.map(({ schema, name }) => [schema, name] as const) ?? null),
+    tables:
+      filter?.deadLetters === "Only"
+        ? []
+        : (filter?.tables?.map(({ schema, name }) => [schema, name] as const) ?? null),
     operations: filter?.operations?.map((operation) => operation[0]).join("") ?? null,
     schemaChanges: filter?.schemaChanges ?? (module === undefined ? "Exclude" : "Include"),
   };

@@ -3,7 +3,7 @@ import type { CallbackSpec } from "../api/callback.ts";
 import type { AddressRef } from "../api/http-address.ts";
 import type { PgEventSource } from "../api/source.ts";
 import type { PgEventSourceStatus } from "../api/status.ts";
-import type { Problem } from "./assess.ts";
+import type { Problem } from "./observed.ts";
 
 export interface ObservedAddresses {
   /** By the name of the callback, of those that were found. */

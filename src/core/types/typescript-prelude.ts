@@ -126,6 +126,12 @@ export type CloudEvent<Data extends { operation: keyof EventType }> = Data exten
       partitionkey: string;
       /** Grows within a partitionkey; to be compared as text. */
       sequence: string;
+      /** It is delivered again: a dead letter, or a replay; newer events of the row may have come before it. */
+      pgeventsreplay?: true;
+      /** It is a dead letter of this callback (\`deadLetterCallback\`), for this reason, after so many attempts. */
+      pgeventsdeadlettercallback?: string;
+      pgeventsdeadlettererror?: string;
+      pgeventsdeadletterattempts?: number;
       datacontenttype: "application/json";
       /** Id of the JSON Schema of \`data\`. */
       dataschema?: string;

@@ -1,0 +1,25 @@
+import { test } from "node:test";
+import { callbackTo, localSource } from "/work/main/test/support/local-source.ts";
+import { testDatabase } from "/work/main/test/support/postgres.ts";
+import { runCli } from "/work/main/test/support/processes.ts";
+import { startReceiver } from "/work/main/test/support/receiver.ts";
+test("speed", async (t) => {
+  const database = await testDatabase(t, { owner: true });
+  const receiver = await startReceiver(t);
+  await database.query("create table orders (id integer primary key, note text)");
+  const source = localSource(t, database, { callbacks: [callbackTo(receiver.url)] });
+  await source.build();
+  await source.startWorker();
+  const N = 20000;
+  const t0 = performance.now();
+  await database.query(`insert into orders select i, 'some text that is ordinary' from generate_series(1, ${N}) as i`);
+  await receiver.waitFor(N, 120_000);
+  const t1 = performance.now();
+  await new Promise((r) => setTimeout(r, 500));
+  const r = await runCli(t, ["replay", "--callback", "orders", "--since", "1h", "--manifest", source.manifest], { env: { PG_EVENTS_DATABASE_URL: database.url } });
+  console.log(r.stdout, r.stderr);
+  const t2 = performance.now();
+  await receiver.waitFor(2 * N, 120_000);
+  const t3 = performance.now();
+  console.log(`live ${Math.round(N / (t1 - t0) * 1000)}/s replay ${Math.round(N / (t3 - t2) * 1000)}/s`);
+});

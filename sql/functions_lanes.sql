@@ -96,7 +96,7 @@ begin
       wanted.attempts, wanted.error
     from unnest(xids, ids, attempts, errors) as wanted (xid, id, attempts, error)
     join @schema@.change_events() using (xid, id)
-    on conflict (callback, id) do update set attempts = excluded.attempts
+    on conflict (callback, id, letter_of) do update set attempts = excluded.attempts
     returning parked.id
   )
   select coalesce(array_agg(id), '{}') into stored from stored_now;

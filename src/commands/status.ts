@@ -90,16 +90,21 @@ async function read({ client, names, source, settings, installation }: CapturedD
       .filter(({ deadLetters }) => deadLetters > 0)
       .map(
         ({ name, deadLetters }) =>
-          `callback ${name} has ${deadLetters} dead letters: \`pg-events dead-letters list\``,
+          `callback ${name} has ${deadLetters} dead ${deadLetters === 1 ? "letter" : "letters"}: \`pg-events dead-letters list\``,
       ),
   ];
   return { capture, outbox, callbacks: merged, replays, problems };
 }
 
+/** Host name, which is that of the pod, and what tells two workers of one machine apart. */
+function shortName(worker: string): string {
+  return worker.replace(/_([0-9a-f]{4})[-0-9a-f]{32}$/, "_$1");
+}
+
 function text({ capture, outbox, callbacks, replays, problems }: Report): string {
   const retained = outbox.retainedSince === null ? "everything" : `everything since ${outbox.retainedSince}`;
   return [
-    `Capture: ${capture.tables} tables, schema ${capture.schema}, schema changes: ${capture.schemaChanges}`,
+    `Capture: ${capture.tables} ${capture.tables === 1 ? "table" : "tables"}, schema ${capture.schema}, schema changes: ${capture.schemaChanges}`,
     `Outbox: ${(outbox.bytes / 2 ** 20).toFixed(1)} MiB, holds ${retained}`,
     "",
     tableText(
@@ -120,7 +125,7 @@ function text({ capture, outbox, callbacks, replays, problems }: Report): string
         one.state,
         one.holders.length === 0
           ? "-"
-          : one.holders.map(({ worker, lanes }) => `${worker.slice(0, 24)}:${lanes}`).join(" "),
+          : one.holders.map(({ worker, lanes }) => `${shortName(worker)}:${lanes}`).join(" "),
         String(one.pending),
         `${Math.round(one.oldestAgeSeconds)}s`,
         String(one.parked),

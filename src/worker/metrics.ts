@@ -34,6 +34,7 @@ export class WorkerMetrics {
   readonly held: Gauge;
   readonly heldLanes: Gauge;
   readonly parked: Gauge;
+  readonly resending: Gauge;
   readonly #callbacks = new Map<string, CallbackMetrics>();
   readonly outboxBytes: Gauge;
   readonly limitReached: Gauge;
@@ -139,6 +140,12 @@ export class WorkerMetrics {
     this.parked = new Gauge({
       name: "pgevents_parked_events",
       help: "Events of keys whose attempts fail for long, and what came after them; set by one worker.",
+      labelNames,
+      registers,
+    });
+    this.resending = new Gauge({
+      name: "pgevents_resending_events",
+      help: "Events that lie ready to be delivered again: dead letters, replays, dead letters of other callbacks; set by one worker.",
       labelNames,
       registers,
     });

@@ -132,7 +132,13 @@ async function setGauges({ pool, names, keeper, metrics, wakeUp, source }: Upkee
     metrics.inFlight.set({ callback }, relay?.state.inFlight ?? 0);
     // Another worker tells of it from now on.
     if (relay !== undefined && !isFirstOf(relay))
-      for (const gauge of [metrics.pending, metrics.oldestAge, metrics.lostEvents, metrics.parked])
+      for (const gauge of [
+        metrics.pending,
+        metrics.oldestAge,
+        metrics.lostEvents,
+        metrics.parked,
+        metrics.resending,
+      ])
         gauge.remove({ callback });
   }
   const firsts = [...held.values()].filter(isFirstOf);
@@ -148,8 +154,9 @@ async function setPending(
   callbacks: readonly string[],
 ): Promise<void> {
   const delivery = await readDeliveryStatus(pool, names, callbacks);
-  for (const { name: callback, pending, parked, oldestAgeSeconds, lostEvents } of delivery) {
+  for (const { name: callback, pending, parked, resending, oldestAgeSeconds, lostEvents } of delivery) {
     metrics.parked.set({ callback }, parked);
+    metrics.resending.set({ callback }, resending);
     metrics.pending.set({ callback }, pending);
     metrics.oldestAge.set({ callback }, oldestAgeSeconds);
     metrics.lostEvents.set({ callback }, lostEvents);

@@ -243,6 +243,18 @@ describe("the status of a source", () => {
       "False DeploymentUnavailable",
     ],
     [
+      "F40 what a callback refers to is missing",
+      { addresses: { found: new Map(), problem: problem("CallbackNotFound") } },
+      "CallbacksResolved",
+      "False CallbackNotFound",
+    ],
+    [
+      "F40 what a callback refers to was not looked up",
+      { source: source({ callbacks: [{ name: "orders", http: { ref: { name: "stock" } } }] }) },
+      "CallbacksResolved",
+      "Unknown Pending",
+    ],
+    [
       "no worker holds the callback",
       { delivery: [{ ...ORDERS, held: false }] },
       "Delivering",

@@ -49,7 +49,9 @@ function meetWatches(
 
 describe("between operator and API server", { concurrency: 2 }, () => {
   // Takes as long as a watch may be silent, so it runs beside the others.
-  test("F4 a watch that says nothing any more is given up, and what it did not tell is done", async (t) => {
+  test("F4 a watch that says nothing any more is given up, and what it did not tell is done", {
+    timeout: 240_000,
+  }, async (t) => {
     const plane = await useControlPlane(t);
     if (plane === null) return;
     const proxy = await startApiProxy(t, plane);

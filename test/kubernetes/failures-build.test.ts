@@ -53,7 +53,7 @@ test("F22 columns, names, partitions and tables that a user changes are captured
       key: string | null;
       new: Record<string, unknown>;
     }>(
-      `select table_name as name, key::text, new::json from pgevents.outbox where operation = 'Insert' order by id`,
+      `select table_name as name, key, new::json from pgevents.change_events() where operation = 'I' order by id`,
     );
     return rows;
   };

@@ -64,7 +64,7 @@ test("F18 a server that is a replica is told as that, and built once it is the p
   await scene.writeSecret(secretData(databaseFromUrl(server.url, "the test")));
   await scene.apply();
   await scene.waitFor("DatabaseReachable", "False", "DatabaseReadOnly");
-  const admin = await connect(t, server.url);
+  const admin = await eventually(() => connect(t, server.url), { what: "the standby to take connections" });
   const { rows } = await admin.query("select count(*)::integer from pg_namespace where nspname = 'pgevents'");
   assert.deepEqual(rows, [{ count: 0 }]);
   await admin.query("select pg_promote()");

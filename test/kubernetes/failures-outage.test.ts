@@ -47,7 +47,9 @@ async function serve(cluster: ClusterRequests, crd: object): Promise<void> {
   });
 }
 
-test("F1 F51 F53 the API server and the definition go and come back, and what was stored under another one is told", async (t) => {
+test("F1 F51 F53 the API server and the definition go and come back, and what was stored under another one is told", {
+  timeout: 400_000,
+}, async (t) => {
   const s = await scene(t);
   if (s === null) return;
   const { plane, cluster, installation, end } = s;

@@ -30,81 +30,90 @@ const [PER_SECOND, BURST] = [20, 40];
 /** The operator's default of sources at once; a build has a second connection for its lock. */
 const CONNECTIONS = 2 * 5;
 
+/** Creating and removing them takes its time. */
+const LONG = { timeout: 400_000 };
 const HANGING = 'pgevents_workqueue_unfinished_work_seconds{name="pgeventsource"}';
 
-test("F49 F50 a thousand sources, first without a database that answers, then all on one", async (t) => {
-  const plane = await useControlPlane(t);
-  if (plane === null) return;
-  const namespace = await testNamespace(t, plane);
-  const sources = await sourcesIn(t, plane, namespace);
-  const database = await testDatabase(t);
-  const { settings } = database;
-  const port = await silentPort(t);
-  const pointTo = (target: number) =>
-    sources.writeSecret(secretData({ ...settings, port: target }), { name: "many" });
-  await pointTo(1);
-  await create(sources, namespace);
-  const installation = await installChart(t, plane, { watchNamespaces: [namespace] });
-  const program = bundle(t);
-  const startedMs = performance.now();
-  const first = await startOperator(t, plane, inPod(installation), [], program);
+test(
+  "F49 F50 a thousand sources, first without a database that answers, then all on one",
+  LONG,
+  async (t) => {
+    const plane = await useControlPlane(t);
+    if (plane === null) return;
+    const namespace = await testNamespace(t, plane);
+    const sources = await sourcesIn(t, plane, namespace);
+    const database = await testDatabase(t);
+    const { settings } = database;
+    const port = await silentPort(t);
+    const pointTo = (target: number) =>
+      sources.writeSecret(secretData({ ...settings, port: target }), { name: "many" });
+    await pointTo(1);
+    await create(sources, namespace);
+    const installation = await installChart(t, plane, { watchNamespaces: [namespace] });
+    const program = bundle(t);
+    const startedMs = performance.now();
+    const first = await startOperator(t, plane, inPod(installation), [], program);
 
-  await t.test(
-    "F49 while no database answers it is ready within a minute, with bounded memory and requests",
-    async (t) => {
-      await ready(first);
-      assert.ok(performance.now() - startedMs < READY_MS);
-      await reconciled(first, 150);
-      const peak = memoryMib(first);
-      assert.ok(peak < MEMORY_MIB, `${peak} MiB`);
-      const requests = total(await scrape(first.metricsUrl), /^pgevents_api_requests_total\{(?!.*"leases")/);
-      const seconds = (performance.now() - startedMs) / 1000;
-      assert.ok(requests <= BURST + PER_SECOND * (seconds + 1), `${requests} requests in ${seconds} s`);
-      t.diagnostic(`${peak.toFixed(0)} MiB, ${(requests / seconds).toFixed(1)} requests a second`);
-    },
-  );
-
-  await t.test(
-    "F49 while the others hang a healthy source is built, and its Deployment made again",
-    async () => {
-      await pointTo(port);
-      await eventually(async () => ((await scrape(first.metricsUrl)).get(HANGING) ?? 0) > 12, {
-        what: "sources that hang",
-        timeoutMs: 60_000,
-      });
-      await sources.writeSecret(secretData(settings));
-      await sources.apply({}, "healthy");
-      await sources.waitFor("Built", "True", undefined, { name: "healthy", ...HEALTHY });
-      const { metadata } = await eventually(() => sources.deployment("healthy"), HEALTHY);
-      await sources.cluster.request("DELETE", `/apis/apps/v1/namespaces/${namespace}/deployments/healthy`);
-      await eventually(
-        async () => ((await sources.deployment("healthy"))?.metadata.uid ?? metadata.uid) !== metadata.uid,
-        { what: "another Deployment", ...HEALTHY },
-      );
-      first.kill("SIGKILL");
-      await first.exited;
-    },
-  );
-
-  await t.test("F50 a thousand sources on one database take no more connections than a few", async () => {
-    await pointTo(settings.port);
-    const observer = await connect(t, database.url);
-    const operator = await startOperator(t, plane, installation);
-    let most = 0;
-    await eventually(
-      async () => {
-        const { rows } = await observer.query<{ count: number }>(
-          "select count(*)::integer from pg_stat_activity where application_name like 'pg-events/%' and datname = current_database()",
+    await t.test(
+      "F49 while no database answers it is ready within a minute, with bounded memory and requests",
+      async (t) => {
+        await ready(first);
+        assert.ok(performance.now() - startedMs < READY_MS);
+        await reconciled(first, 150);
+        const peak = memoryMib(first);
+        assert.ok(peak < MEMORY_MIB, `${peak} MiB`);
+        const requests = total(
+          await scrape(first.metricsUrl),
+          /^pgevents_api_requests_total\{(?!.*"leases")/,
         );
-        most = Math.max(most, rows[0]?.count ?? 0);
-        return (await finished(operator)) >= 100;
+        const seconds = (performance.now() - startedMs) / 1000;
+        assert.ok(requests <= BURST + PER_SECOND * (seconds + 1), `${requests} requests in ${seconds} s`);
+        t.diagnostic(`${peak.toFixed(0)} MiB, ${(requests / seconds).toFixed(1)} requests a second`);
       },
-      { what: "100 sources that were looked at", timeoutMs: 90_000 },
     );
-    assert.ok(most > 0 && most <= CONNECTIONS, `${most} connections`);
-    t.diagnostic(`${most} connections`);
-  });
-});
+
+    await t.test(
+      "F49 while the others hang a healthy source is built, and its Deployment made again",
+      async () => {
+        await pointTo(port);
+        await eventually(async () => ((await scrape(first.metricsUrl)).get(HANGING) ?? 0) > 12, {
+          what: "sources that hang",
+          timeoutMs: 60_000,
+        });
+        await sources.writeSecret(secretData(settings));
+        await sources.apply({}, "healthy");
+        await sources.waitFor("Built", "True", undefined, { name: "healthy", ...HEALTHY });
+        const { metadata } = await eventually(() => sources.deployment("healthy"), HEALTHY);
+        await sources.cluster.request("DELETE", `/apis/apps/v1/namespaces/${namespace}/deployments/healthy`);
+        await eventually(
+          async () => ((await sources.deployment("healthy"))?.metadata.uid ?? metadata.uid) !== metadata.uid,
+          { what: "another Deployment", ...HEALTHY },
+        );
+        first.kill("SIGKILL");
+        await first.exited;
+      },
+    );
+
+    await t.test("F50 a thousand sources on one database take no more connections than a few", async () => {
+      await pointTo(settings.port);
+      const observer = await connect(t, database.url);
+      const operator = await startOperator(t, plane, installation);
+      let most = 0;
+      await eventually(
+        async () => {
+          const { rows } = await observer.query<{ count: number }>(
+            "select count(*)::integer from pg_stat_activity where application_name like 'pg-events/%' and datname = current_database()",
+          );
+          most = Math.max(most, rows[0]?.count ?? 0);
+          return (await finished(operator)) >= 100;
+        },
+        { what: "100 sources that were looked at", timeoutMs: 90_000 },
+      );
+      assert.ok(most > 0 && most <= CONNECTIONS, `${most} connections`);
+      t.diagnostic(`${most} connections`);
+    });
+  },
+);
 
 async function create({ cluster }: Sources, namespace: string): Promise<void> {
   const path = `/apis/pgevents.dev/v1alpha1/namespaces/${namespace}/pgeventsources`;

@@ -219,4 +219,6 @@ async function play(t: TestContext, seed: number): Promise<void> {
 }
 
 for (const seed of [1, 7])
-  test(`whatever happens, it converges and then rests (seed ${seed})`, (t) => play(t, seed));
+  test(`whatever happens, it converges and then rests (seed ${seed})`, { timeout: 400_000 }, (t) =>
+    play(t, seed),
+  );

@@ -76,17 +76,7 @@ describe("a cast to json of another role's type", () => {
     await app.query(`
       create type wrapped as (v mood[]); create type grows as (n integer); create domain checked as mood check (value = 'a');
       create type span as range (subtype = mood, multirange_type_name = spans); create table other (v mood)`);
-    const columns = [
-      "mood",
-      "mood[]",
-      "wrapped",
-      "grows",
-      "checked",
-      "span",
-      "spans",
-      "other",
-      "integer",
-    ];
+    const columns = ["mood", "mood[]", "wrapped", "grows", "checked", "span", "spans", "other", "integer"];
     const insert = () => app.query(columns.map((_, index) => `insert into t${index} values (1);`).join(" "));
     for (const [index, column] of columns.entries())
       await app.query(`create table t${index} (id integer, v ${column})`);

@@ -228,7 +228,7 @@ test("the epoch of a lease that was deleted and made again is above all before",
 test("a lease that is deleted under its leader is made again, with a new epoch", async (t) => {
   const s = await scene(t);
   if (s === null) return;
-  const leader = s.candidate("leader");
+  const leader = s.candidate("leader", { seconds: [60, 50, 0.1] });
   await eventually(() => leader.election.isLeader);
   const { creationTimestamp = "" } = (await s.lease()).metadata;
   await eventually(() => Date.now() - Date.parse(creationTimestamp) > 2000);

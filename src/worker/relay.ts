@@ -383,7 +383,7 @@ export class Relay {
       .filter((event) => event !== undefined);
     if (events.length > 0) return this.#deliver(unit, events);
     // Dropped at the outbox's limit, and counted there: the position moves on as if they had been sent.
-    this.#state.buried(unit, performance.now());
+    this.#state.gone(unit, performance.now());
     this.#afterOutcome(1);
   }
 

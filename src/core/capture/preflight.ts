@@ -3,6 +3,7 @@
  * do about it. Pure. What only an attempt can show (a lock that is not free) `apply.ts` adds.
  */
 import type { CaptureSpec } from "../api/capture.ts";
+import { encodingFinding } from "./encoding.ts";
 import { dropEventTrigger } from "./event-triggers.ts";
 import { type Finding, finding } from "./findings.ts";
 import type { ObservedCatalog, ObservedRelation, SchemaChangeMode } from "./model.ts";
@@ -55,9 +56,6 @@ const IDLE_SESSION_MS = 600_000;
 const MANY_TABLES = 5000;
 /** Tables named one by one in a finding about many. */
 const NAMED_TABLES = 5;
-
-/** Encodings of which every character is one of Unicode, and PostgreSQL knows which. */
-const WHOLE_ENCODINGS = /^(UTF8|LATIN(1|2|4|5|6|7|8|9|10)|ISO_8859_5|KOI8[RU]|WIN866|WIN1256)$/;
 
 /** What speaks against any build, the first thing to be put right first. */
 export function obstacles(input: PreflightInput): Finding[] {
@@ -195,15 +193,7 @@ function ofServer({ catalog, capture, names, role, sessionPid, captured }: Prefl
       finding("IdleTimeout", "role", message, resetSetting("idle_session_timeout", role, server.database)),
     );
   }
-  const { server_encoding: encoding = "UTF8" } = settings;
-  if (!WHOLE_ENCODINGS.test(encoding)) {
-    const what =
-      encoding === "SQL_ASCII" ? "takes any bytes, text or not" : "has characters that UTF-8 lacks";
-    const message = `The encoding of the database, ${encoding}, ${what}. Events go out in UTF-8; one with such a text becomes a dead letter.`;
-    const remedy =
-      "Move to a database in UTF8 (dump it, and restore it there); until then find such rows by the dead letters, and correct them.";
-    found.push(finding("EncodingWithGaps", "server", message, remedy));
-  }
+  found.push(...encodingFinding(settings.server_encoding));
   const extra = schema.outboxColumns.filter((name) => !OUTBOX_COLUMNS.includes(name));
   if (installation !== null && extra.length > 0) {
     const message = `The outbox has columns that pg-events did not make: ${extra.join(", ")}. One that is NOT NULL makes writes fail.`;

@@ -225,6 +225,12 @@ export class RelayState {
     return { kind: "bury", entry, attempts: unit.attempts, error: `${outcome.code}: ${outcome.message}` };
   }
 
+  /** The rows of the unit were dropped before it was sent: that tells nothing of the endpoint, and it counts as done. */
+  gone(unit: Unit, nowMs: number): void {
+    this.#health.interrupted(nowMs, 0);
+    this.buried(unit, nowMs);
+  }
+
   /** The dead letter of the unit's current event is stored, or its row is gone: it counts as done. */
   buried(unit: Unit, nowMs: number): void {
     for (const entry of this.payload(unit)) if (entry.parked) this.#parking.forget(entry);

@@ -31,7 +31,7 @@ export interface TableName {
   readonly name: string;
 }
 
-const NAME = String.raw`"(?:[^"]|"")+"|[^".]+`;
+const NAME = `"(?:[^"]|"")+"|[^".]+`;
 const TABLE = new RegExp(`^(${NAME})\\.(${NAME})$`);
 
 /** `schema.table`, or `schema.*`; names with a dot, or with quotes, in double quotes as in SQL. */

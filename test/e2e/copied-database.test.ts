@@ -66,6 +66,7 @@ describe("G1 pg_dump and restore keep the backlog", () => {
       await insertOneByOne(before, 201, 300);
       const last = await nextTransaction(before);
 
+      await makeCaptureRole(t, to);
       const copy = installed.run("pg_dump", ["--dbname", from.url]);
       installed.run("psql", ["--dbname", to.url, "--quiet", "--set", "ON_ERROR_STOP=1"], copy);
       const after = await connect(t, to.url);
@@ -105,6 +106,7 @@ test("G1 a logical replica whose sequences were not copied keeps the backlog", a
   await worker.exited;
   await insertOneByOne(before, 51, 100);
 
+  await makeCaptureRole(t, to);
   const schema = installed.run("pg_dump", ["--dbname", from.url, "--schema-only"]);
   installed.run("psql", ["--dbname", to.url, "--quiet", "--set", "ON_ERROR_STOP=1"], schema);
   const after = await connect(t, to.url);
@@ -132,6 +134,12 @@ test("G1 a logical replica whose sequences were not copied keeps the backlog", a
   next.kill("SIGTERM");
   await next.exited;
 });
+
+/** Roles are no part of a dump; this one runs the functions of a superuser's build. */
+async function makeCaptureRole(t: TestEnd, to: EmbeddedPostgres): Promise<void> {
+  const admin = await connect(t, to.url);
+  await admin.query("create role pgevents_capture nologin");
+}
 
 async function server(
   t: TestEnd,

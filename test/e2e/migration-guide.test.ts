@@ -72,6 +72,7 @@ test("the SQL of the guide leads from the Python package to this one, and leaves
   assert.equal(built.code, 0, built.stderr);
   assert.match(built.stderr, /^warning: AncestorTriggers: .* are still on tables \(1\)/m);
   await database.query(rest);
+  assert.equal((await build()).code, 0);
   const check = await build("--check");
   assert.deepEqual([check.code, check.stderr], [0, ""], check.stdout);
   const { rows } = await database.query(

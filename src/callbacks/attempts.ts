@@ -1,8 +1,6 @@
 /** Attempts that are bounded in time and can be given up, whatever the client of a broker does meanwhile. */
 import type { AttemptOutcome } from "../core/delivery/transport.ts";
-import { PgEventsError } from "../core/errors.ts";
-import { AddressDenied } from "./address-check.ts";
-import { ABORTED } from "./refusal.ts";
+import { ABORTED, outcomeOfOurs } from "./refusal.ts";
 
 const TIMEOUT: AttemptOutcome = { kind: "retryable", code: "timeout", message: "no answer in time" };
 
@@ -43,7 +41,7 @@ export class Attempts {
     const abort = () => end(ABORTED);
     signal.addEventListener("abort", abort);
     try {
-      return await Promise.race([work(giveUp.signal).catch(outcomeOfOurs), ended.promise]);
+      return await Promise.race([work(giveUp.signal).catch(oursOrThrow), ended.promise]);
     } finally {
       clearTimeout(timer);
       signal.removeEventListener("abort", abort);
@@ -51,8 +49,8 @@ export class Attempts {
   }
 }
 
-function outcomeOfOurs(error: unknown): AttemptOutcome {
-  if (error instanceof PgEventsError || error instanceof AddressDenied)
-    return { kind: "retryable", code: error.code, message: error.message };
-  throw error;
+function oursOrThrow(error: unknown): AttemptOutcome {
+  const outcome = outcomeOfOurs(error);
+  if (outcome === null) throw error;
+  return outcome;
 }

@@ -1,8 +1,6 @@
 /** What codes of Node.js say about a connection, in words for the user of a broker. */
+import { isCertificateCode } from "../core/delivery/certificate-code.ts";
 import type { AttemptOutcome } from "../core/delivery/transport.ts";
-
-const CERTIFICATE_CODE =
-  /^(CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|ERR_TLS_CERT|HOSTNAME_MISMATCH|INVALID_CA)/;
 
 const PROBLEMS: Record<string, string> = {
   ECONNREFUSED: "nothing listens at the address of",
@@ -18,7 +16,7 @@ const PROBLEMS: Record<string, string> = {
 /** Null when the code is not about a certificate. */
 export function certificateProblem(code: unknown): AttemptOutcome | null {
   if (typeof code !== "string") return null;
-  if (CERTIFICATE_CODE.test(code)) {
+  if (isCertificateCode(code)) {
     const message = "the server's certificate is not trusted for this host; check `tls.caSecretRef`";
     return { kind: "retryable", code, message };
   }

@@ -11,10 +11,8 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { Dispatcher } from "undici";
 import { outcomeOfFailure, outcomeOfStatus } from "../core/delivery/http-outcome.ts";
 import type { AttemptOutcome } from "../core/delivery/transport.ts";
-import { PgEventsError } from "../core/errors.ts";
-import { AddressDenied } from "./address-check.ts";
 import type { AttemptsUnderWay, UnderWay } from "./attempts-under-way.ts";
-import { ABORTED } from "./refusal.ts";
+import { ABORTED, outcomeOfOurs } from "./refusal.ts";
 
 /** Bytes of an answer's body that are read before its connection is given up. */
 const MAX_ANSWER_BYTES = 65_536;
@@ -67,10 +65,7 @@ export class HttpAttempt implements Dispatcher.DispatchHandler, UnderWay {
 
   /** The request failed, here or before it could be sent. */
   failed(error: Error & { readonly code?: string }): void {
-    const ours = error instanceof AddressDenied || error instanceof PgEventsError;
-    this.#finish(
-      ours ? { kind: "retryable", code: error.code, message: error.message } : outcomeOfFailure(error.code),
-    );
+    this.#finish(outcomeOfOurs(error) ?? outcomeOfFailure(error.code));
   }
 
   abort(): void {

@@ -1,8 +1,8 @@
 /** What an error of the Kafka client means for an event. Errors are known by their fields: the client may not be loaded. */
 import type { AttemptOutcome } from "../core/delivery/transport.ts";
-import { PgEventsError } from "../core/errors.ts";
 import { AddressDenied } from "./address-check.ts";
 import { certificateProblem, connectionProblem } from "./connection-problem.ts";
+import { outcomeOfOurs } from "./refusal.ts";
 
 export interface SentBatch {
   readonly topic: string;
@@ -31,7 +31,7 @@ const RETRYABLE: Record<string, (sent: SentBatch) => string> = {
 };
 
 export function kafkaOutcome(error: unknown, sent: SentBatch): AttemptOutcome {
-  if (error instanceof PgEventsError || error instanceof AddressDenied) throw error;
+  if (outcomeOfOurs(error) !== null) throw error; // whoever makes the attempt knows it
   const failures = [...allOf(error)];
   const denied = failures.find((failure) => failure instanceof AddressDenied);
   if (denied !== undefined) throw denied;

@@ -1,8 +1,7 @@
 /** What an error of the NATS client means for an event. Errors are known by name: the client may not be loaded. */
 import type { AttemptOutcome } from "../core/delivery/transport.ts";
-import { PgEventsError } from "../core/errors.ts";
-import { AddressDenied } from "./address-check.ts";
 import { certificateProblem, connectionProblem } from "./connection-problem.ts";
+import { outcomeOfOurs } from "./refusal.ts";
 
 export interface SentMessage {
   readonly subject: string;
@@ -17,7 +16,7 @@ const TOO_LARGE_FOR_STREAM = new Set([10054, 10097]);
 const WRONG_STREAM = 10060;
 
 export function natsOutcome(error: unknown, sent: SentMessage): AttemptOutcome {
-  if (error instanceof PgEventsError || error instanceof AddressDenied) throw error;
+  if (outcomeOfOurs(error) !== null) throw error; // whoever makes the attempt knows it
   for (const cause of chainOf(error)) {
     const outcome = outcomeOf(cause, sent);
     if (outcome !== null) return outcome;

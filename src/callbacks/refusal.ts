@@ -1,11 +1,19 @@
 import type { AttemptOutcome, Transport } from "../core/delivery/transport.ts";
+import { PgEventsError } from "../core/errors.ts";
 import type { ChangeEvent } from "../core/event.ts";
+import { AddressDenied } from "./address-check.ts";
 
 export const ABORTED: AttemptOutcome = {
   kind: "retryable",
   code: "aborted",
   message: "the attempt was given up",
 };
+
+/** The outcome of an error that is ours, such as a Secret that cannot be used or an address that may not be called; else null. */
+export function outcomeOfOurs(error: unknown): AttemptOutcome | null {
+  if (!(error instanceof PgEventsError || error instanceof AddressDenied)) return null;
+  return { kind: "retryable", code: error.code, message: error.message };
+}
 
 /** Why an attempt is not even begun; null when nothing speaks against it. */
 export function refusal(

@@ -6,12 +6,11 @@ import type { PgEventSource } from "../core/api/source.ts";
 import { type CaptureNames, captureNames } from "../core/capture/names.ts";
 import { PgEventsError } from "../core/errors.ts";
 import type { EventOrigin } from "../core/event.ts";
-import { schemaId } from "../core/schema-id.ts";
+import { originOf } from "../core/event-origin.ts";
 import type { DatabaseSettings } from "../core/settings/database.ts";
 import { connectDatabase, databaseError } from "../postgres/connect.ts";
 import { type Installation, readInstallation } from "../postgres/installation.ts";
 import { type InputFlags, inputsOf } from "./inputs.ts";
-import { settingsOption } from "./settings.ts";
 
 export interface CapturedDatabase {
   readonly client: Client;
@@ -20,14 +19,6 @@ export interface CapturedDatabase {
   readonly names: CaptureNames;
   readonly installation: Installation;
   readonly origin: EventOrigin;
-}
-
-export function withDatabaseOptions(command: Command): Command {
-  return command
-    .option("-f, --manifest <file>", "YAML file with a PgEventSource")
-    .addOption(settingsOption())
-    .option("--database-url <url>", "postgres:// URL (environment: PG_EVENTS_DATABASE_URL)")
-    .option("--secrets <directory>", "files <secret>/<key> for the Secrets that the manifest names");
 }
 
 /** Runs `work` with a connection. @throws PgEventsError PGE_NOT_BUILT, and what connecting and reading throw */
@@ -45,12 +36,7 @@ export async function withCapturedDatabase(
       throw new PgEventsError("PGE_NOT_BUILT", `The database has no capture in schema ${names.schema}.`, {
         remedy: "Run `pg-events build` with the same manifest.",
       });
-    const { name, namespace = "default" } = source.metadata;
-    const origin = {
-      installationId: installation.id,
-      source: `/pgevents/${namespace}/${name}`,
-      schemas: schemaId({ namespace, name }),
-    };
+    const origin = originOf(source, installation.id);
     await work({ client, source, settings, names, installation, origin });
   } catch (error) {
     throw error instanceof PgEventsError || !isDriverError(error) ? error : databaseError(error, settings);

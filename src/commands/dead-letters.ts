@@ -21,14 +21,8 @@ import {
   refuseFlags,
   type TableName,
 } from "./arguments.ts";
-import {
-  type CapturedDatabase,
-  print,
-  tableText,
-  withCapturedDatabase,
-  withDatabaseOptions,
-} from "./database-command.ts";
-import type { InputFlags } from "./inputs.ts";
+import { type CapturedDatabase, print, tableText, withCapturedDatabase } from "./database-command.ts";
+import { type InputFlags, withDatabaseOptions } from "./inputs.ts";
 
 interface FilterFlags extends InputFlags {
   readonly callback?: string;

@@ -19,14 +19,8 @@ import {
   refuseFlags,
   type TableName,
 } from "./arguments.ts";
-import {
-  callbackNamed,
-  print,
-  tableText,
-  withCapturedDatabase,
-  withDatabaseOptions,
-} from "./database-command.ts";
-import type { InputFlags } from "./inputs.ts";
+import { callbackNamed, print, tableText, withCapturedDatabase } from "./database-command.ts";
+import { type InputFlags, withDatabaseOptions } from "./inputs.ts";
 
 interface ReplayFlags extends InputFlags {
   readonly callback?: string;

@@ -6,14 +6,8 @@ import { listReplays } from "../postgres/replay.ts";
 import { type CallbackHolders, readHolders, readOutboxSize } from "../postgres/status.ts";
 import { VERSION } from "../version.ts";
 import { type Output, outputOption } from "./arguments.ts";
-import {
-  type CapturedDatabase,
-  print,
-  tableText,
-  withCapturedDatabase,
-  withDatabaseOptions,
-} from "./database-command.ts";
-import type { InputFlags } from "./inputs.ts";
+import { type CapturedDatabase, print, tableText, withCapturedDatabase } from "./database-command.ts";
+import { type InputFlags, withDatabaseOptions } from "./inputs.ts";
 import { ownerOf } from "./manifest.ts";
 import { replaysText } from "./replay.ts";
 

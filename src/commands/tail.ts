@@ -16,8 +16,8 @@ import { shutdownSignal } from "../runtime/shutdown.ts";
 import { OutboxCursor } from "../worker/outbox-cursor.ts";
 import { pause } from "../worker/pause.ts";
 import { collectTables, parseTime, refuseFlags, type TableName } from "./arguments.ts";
-import { callbackNamed, withCapturedDatabase, withDatabaseOptions } from "./database-command.ts";
-import type { InputFlags } from "./inputs.ts";
+import { callbackNamed, withCapturedDatabase } from "./database-command.ts";
+import { type InputFlags, withDatabaseOptions } from "./inputs.ts";
 
 /** Milliseconds between looks when nothing is new. */
 const LOOK_MS = 250;

@@ -9,8 +9,7 @@ import { jsonSchemaDocument, jsonSchemas } from "../core/types/json-schema.ts";
 import { typescriptText } from "../core/types/typescript.ts";
 import { TYPESCRIPT_NAMES } from "../core/types/typescript-prelude.ts";
 import { readEventTypes } from "../postgres/event-types.ts";
-import { type InputFlags, inputsOf } from "./inputs.ts";
-import { settingsOption } from "./settings.ts";
+import { type InputFlags, inputsOf, withDatabaseOptions } from "./inputs.ts";
 
 const FORMATS = ["typescript", "json-schema"] as const;
 
@@ -20,14 +19,10 @@ interface TypesFlags extends InputFlags {
 }
 
 export function typesCommand(): Command {
-  return new Command("types")
+  return withDatabaseOptions(new Command("types"))
     .description(
       "Print TypeScript types or JSON Schema of the events of each captured table; changes nothing.",
     )
-    .option("-f, --manifest <file>", "YAML file with a PgEventSource")
-    .addOption(settingsOption())
-    .option("--database-url <url>", "postgres:// URL (environment: PG_EVENTS_DATABASE_URL)")
-    .option("--secrets <directory>", "files <secret>/<key> for the Secrets that the manifest names")
     .addOption(new Option("--format <format>", "what to print").choices(FORMATS).default("typescript"))
     .option(
       "-o, --output <path>",

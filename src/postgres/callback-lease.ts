@@ -9,10 +9,10 @@
  * before a crash or a failover may never have happened, and its transaction ids may be given out again: it
  * starts anew from the position that is stored, which is as old as the rows beside it.
  */
-import type { Pool } from "pg";
+import type { ClientBase, Pool } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
 import { ALL_LANES, type LanePart } from "../core/delivery/lanes.ts";
-import { comparePositions, type Position } from "../core/delivery/position.ts";
+import { leastPosition, type Position } from "../core/delivery/position.ts";
 
 /** A database session, by which others see that the holder is alive. */
 export interface HolderSession {
@@ -85,10 +85,7 @@ export class CallbackLeases {
 
   /** Lets the other workers look at the lanes now. */
   async tellOthers(): Promise<void> {
-    await this.#pool.query({
-      text: "select pg_catalog.pg_notify($1, $2)",
-      values: [this.#channel, LANES_CHANGED],
-    });
+    await tellWorkers(this.#pool, this.#channel);
   }
 
   /** Who has which lanes; callbacks that no build has added are missing. */
@@ -237,10 +234,7 @@ export class CallbackLeases {
       text: `select seen::text, ahead::text, ahead_id::text as "aheadId" from ${this.#schema}.lease where callback = $1`,
       values: [callback],
     });
-    const last = rows.reduce(
-      (least, one) => (comparePositions(one, least) < 0 ? one : least),
-      rows[0] as Position,
-    );
+    const last = leastPosition(rows);
     if (last === undefined) return;
     await this.#pool.query({
       text: `
@@ -272,8 +266,13 @@ export class CallbackLeases {
   }
 }
 
-/** Payload of the notification by which workers tell each other that lanes are to be had, or wanted. */
+/** Payload of the notification that there is something for workers to see: lanes, or events to be delivered again. */
 export const LANES_CHANGED = "lanes";
+
+/** Lets workers look now for lanes that are to be had or wanted, and for what lies ready to be delivered again. */
+export async function tellWorkers(client: ClientBase | Pool, channel: string): Promise<void> {
+  await client.query({ text: "select pg_catalog.pg_notify($1, $2)", values: [channel, LANES_CHANGED] });
+}
 
 type HeldRow = [
   part: number,

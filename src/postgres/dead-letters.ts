@@ -1,7 +1,9 @@
 /** Dead letters: whole events, so that they outlive the outbox segment they came from. */
 import type { ClientBase, Pool } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
-import { LANES_CHANGED } from "./callback-lease.ts";
+import { tellWorkers } from "./callback-lease.ts";
+import { EVENT_OPERATIONS } from "./outbox.ts";
+import { rfc3339 } from "./rfc3339.ts";
 import { bare, readably } from "./unreadable.ts";
 
 const COLUMNS =
@@ -99,9 +101,9 @@ export async function listDeadLetters(
   const { rows } = await readably(schema, ({ text }) =>
     client.query<DeadLetterLine>({
       text: `
-      select callback, id::text, nullif(letter_of, '') as "letterOf", ${OPERATION} as operation,
+      select callback, id::text, nullif(letter_of, '') as "letterOf", operation,
         ${text("schema_name")} as schema, ${text("table_name")} as table, ${text("key")} as key, attempts, error,
-        ${rfc3339("at")} as time, ${rfc3339("failed_at")} as "failedAt",
+        ${rfc3339("at", "microseconds")} as time, ${rfc3339("failed_at", "microseconds")} as "failedAt",
         coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0) as bytes
       from ${schema}.dead_letter
       where ${CONDITIONS}
@@ -120,6 +122,7 @@ export async function listDeadLetters(
   );
   return rows.map((row) => ({
     ...row,
+    operation: EVENT_OPERATIONS[row.operation] ?? row.operation,
     schema: bare(row.schema),
     table: bare(row.table),
     key: row.key && bare(row.key),
@@ -172,11 +175,6 @@ export async function redeliverDeadLetters(
   return Number(rows[0]?.count);
 }
 
-/** Lets workers look for what lies ready to be delivered again. */
-export async function tellWorkers(client: ClientBase, channel: string): Promise<void> {
-  await client.query({ text: "select pg_catalog.pg_notify($1, $2)", values: [channel, LANES_CHANGED] });
-}
-
 const CONDITIONS = `
   ($1::text is null or callback = $1)
   and ($2::bigint[] is null or dead_letter.id = any ($2))
@@ -188,8 +186,3 @@ const CONDITIONS = `
 function valuesOf({ callback, ids, table, error, since, until }: DeadLetterFilter): unknown[] {
   return [callback, ids, table?.schema ?? null, table?.name ?? null, error, [since, until]];
 }
-
-const OPERATION =
-  "case operation when 'I' then 'Insert' when 'U' then 'Update' when 'D' then 'Delete' when 'T' then 'Truncate' else 'SchemaChange' end";
-
-const rfc3339 = (time: string) => `to_char(${time} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;

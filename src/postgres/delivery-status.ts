@@ -2,6 +2,7 @@
 import type { ClientBase, Pool } from "pg";
 import type { Losses } from "../core/capture/backlog.ts";
 import type { CaptureNames } from "../core/capture/names.ts";
+import { rfc3339 } from "./rfc3339.ts";
 
 const COUNT_LIMIT = 10_000;
 
@@ -66,8 +67,6 @@ export async function readLosses(client: ClientBase | Pool, names: CaptureNames)
     from (select *, case kind when 'Dropped' then at else ended_at end as lost_at from ${names.schema}.loss) as loss`);
   return rows[0] as Losses;
 }
-
-const rfc3339 = (time: string) => `to_char((${time}) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')`;
 
 interface DeliveryRow {
   name: string;

@@ -4,8 +4,8 @@
  * holds more than one read returns is fixed by its snapshot and read on in slices of ids.
  *
  * The queries are functions (sql/functions_reading.sql). Each read is one statement, so that no snapshot
- * is held while callbacks are slow. Row images over DEFERRED_BYTES are left out and read by `readImages` when their turn has come: that bounds the
- * memory of a read to ROWS_PER_READ × DEFERRED_BYTES = 16 MiB.
+ * is held while callbacks are slow. Row images over DEFERRED_BYTES are left out and read by `readImages` when
+ * their turn has come: that bounds the memory of a read to ROWS_PER_READ × DEFERRED_BYTES = 16 MiB.
  */
 import type { Pool } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
@@ -234,7 +234,7 @@ export class OutboxReader {
       id,
       transactionId,
       time: utc(at),
-      operation: OPERATION[operation] as EventOperation,
+      operation: EVENT_OPERATIONS[operation] as EventOperation,
       schema: this.#nameOf(schema),
       table: this.#nameOf(table),
       key: keyNow === "" ? null : keyNow,
@@ -383,7 +383,8 @@ function crossingOf(
   return alone ? { lane, oldLane } : { lane, oldLane, crossing: ours ? "ours" : "theirs" };
 }
 
-const OPERATION: Record<string, EventOperation> = {
+/** By their letters in the outbox. */
+export const EVENT_OPERATIONS: Readonly<Record<string, EventOperation>> = {
   I: "Insert",
   U: "Update",
   D: "Delete",

@@ -6,6 +6,7 @@ import type { Pool } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
 import { type Entry, NOTHING, ofParkedId, type ParkedEvent, type ReadEvent } from "../core/delivery/entry.ts";
 import type { WantedEvents } from "../core/delivery/filter.ts";
+import { joinLanes } from "../core/delivery/lanes.ts";
 import type { Position } from "../core/delivery/position.ts";
 import type { Lease } from "./callback-lease.ts";
 import { storeDeadLetter } from "./dead-letters.ts";
@@ -150,17 +151,17 @@ export class RelayStore {
   }
 
   /** Notes another failed attempt of a parked event. */
-  async noteAttempts(id: string, attempts: number, error: string): Promise<void> {
+  async noteAttempts(parked: string, attempts: number, error: string): Promise<void> {
     await this.#pool.query({
       name: "pgevents_note_attempts",
-      text: `update ${this.#names.schema}.parked set attempts = $3, error = $4 where callback = $1 and id = $2::bigint and letter_of = $5`,
-      values: [this.#callback, ...ofParkedId(id).slice(0, 1), attempts, error, ofParkedId(id)[1]],
+      text: `update ${this.#names.schema}.parked set attempts = $4, error = $5 where callback = $1 and id = $2::bigint and letter_of = $3`,
+      values: [this.#callback, ...ofParkedId(parked), attempts, error],
     });
   }
 
   /** The parked events of these lanes in id order, without their images. */
   async readParked(): Promise<ParkedEvent[]> {
-    const lanes = this.#leases.reduce((mask, lease) => (mask | lease.lanes) >>> 0, 0);
+    const lanes = joinLanes(this.#leases);
     const { schema } = this.#names;
     const { rows } = await readably(schema, ({ text }) =>
       this.#pool.query<ParkedRow>({
@@ -189,7 +190,7 @@ export class RelayStore {
 
   /** Takes events of these lanes that lie ready to be delivered again; none when the leases are lost. */
   takeParked(limit: number): Promise<ReadEvent[]> {
-    const lanes = this.#leases.reduce((mask, lease) => (mask | lease.lanes) >>> 0, 0);
+    const lanes = joinLanes(this.#leases);
     return this.#reader.takeParked(this.#callback, { parts: this.#parts, terms: this.#terms, lanes }, limit);
   }
 

@@ -5,9 +5,10 @@
 import type { ClientBase } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
 import type { WantedEvents } from "../core/delivery/filter.ts";
-import { comparePositions, type Position } from "../core/delivery/position.ts";
+import { leastPosition, type Position } from "../core/delivery/position.ts";
 import { PgEventsError } from "../core/errors.ts";
-import { tellWorkers } from "./dead-letters.ts";
+import { tellWorkers } from "./callback-lease.ts";
+import { rfc3339 } from "./rfc3339.ts";
 
 /** Events are counted up to here. */
 export const REPLAY_COUNT_LIMIT = 1_000_000;
@@ -130,12 +131,12 @@ async function positionOf(client: ClientBase, schema: string, callback: string):
       where name = $1 and not exists (select from ${schema}.lease where callback = $1)`,
     values: [callback],
   });
-  const [first, ...others] = rows;
-  if (first === undefined)
+  const least = leastPosition(rows);
+  if (least === undefined)
     throw new PgEventsError("PGE_NOT_BUILT", `The database does not know the callback ${callback} yet.`, {
       remedy: "Run `pg-events build` with the same manifest.",
     });
-  return others.reduce((least, one) => (comparePositions(one, least) < 0 ? one : least), first);
+  return least;
 }
 
 interface RangeRow {
@@ -167,7 +168,7 @@ async function readRange(client: ClientBase, schema: string, request: ReplayRequ
     text: `
       select (select min(id) from ${schema}.outbox where ${first})::text as from_id,
         (select max(id) from ${schema}.outbox)::text as until_id,
-        to_char(gone_until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as retained_since,
+        ${rfc3339("gone_until", "microseconds")} as retained_since,
         gone_until is not null and not (${kept}) as gone,
         (select count(*) from ${schema}.replay where callback = $1 and finished_at is null)::integer as before
       from ${schema}.installation`,
@@ -225,7 +226,6 @@ export async function listReplays(
   { schema }: CaptureNames,
   callback: string | null,
 ): Promise<Replay[]> {
-  const time = (column: string) => `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')`;
   const { rows } = await client.query<Replay>({
     text: `
       select id::text, callback,
@@ -235,7 +235,7 @@ export async function listReplays(
         from_id::text as "fromId", until_id::text as "untilId", read_id::text as "readId", events::float8 as events,
         (select count(*) from ${schema}.parked where parked.callback = replay.callback and parked.replay = replay.id)::float8 as left,
         (select count(*) from ${schema}.dead_letter where dead_letter.callback = replay.callback and dead_letter.replay = replay.id)::float8 as "deadLetters",
-        incomplete, ${time("requested_at")} as "requestedAt", ${time("finished_at")} as "finishedAt"
+        incomplete, ${rfc3339("requested_at")} as "requestedAt", ${rfc3339("finished_at")} as "finishedAt"
       from ${schema}.replay
       where $1::text is null or callback = $1
       order by replay.id desc

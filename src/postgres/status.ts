@@ -2,6 +2,7 @@
 import type { ClientBase } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
 import type { Position } from "../core/delivery/position.ts";
+import { rfc3339 } from "./rfc3339.ts";
 
 export interface CallbackHolders {
   readonly name: string;
@@ -46,7 +47,7 @@ export async function readOutboxSize(
 ): Promise<{ readonly bytes: number; readonly retainedSince: string | null }> {
   const { rows } = await client.query<{ bytes: number; retainedSince: string | null }>(`
     select sum(pg_total_relation_size(('${schema}.outbox_' || number)::regclass))::float8 as bytes,
-      (select to_char(gone_until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') from ${schema}.installation) as "retainedSince"
+      (select ${rfc3339("gone_until")} from ${schema}.installation) as "retainedSince"
     from ${schema}.segment`);
   return rows[0] as { bytes: number; retainedSince: string | null };
 }

@@ -9,8 +9,8 @@ import type { CallbackSpec } from "../core/api/callback.ts";
 import { backoffMs } from "../core/delivery/backoff.ts";
 import type { Entry, ParkedEvent, ReadEvent, Unit } from "../core/delivery/entry.ts";
 import { type EventFilter, eventFilter, wantedEvents } from "../core/delivery/filter.ts";
-import { countLanes, hasLane, LANES } from "../core/delivery/lanes.ts";
-import { comparePositions, isPast, type Position } from "../core/delivery/position.ts";
+import { countLanes, hasLane, joinLanes, LANES } from "../core/delivery/lanes.ts";
+import { comparePositions, isPast, leastPosition, type Position } from "../core/delivery/position.ts";
 import { RelayState } from "../core/delivery/relay-state.ts";
 import type { AttemptOutcome, Transport } from "../core/delivery/transport.ts";
 import type { ChangeEvent } from "../core/event.ts";
@@ -107,7 +107,7 @@ export class Relay {
     const { callback, transport } = deps;
     const { delivery } = callback;
     const start = startOf(leases);
-    const lanes = leases.reduce((mask, lease) => (mask | lease.lanes) >>> 0, 0);
+    const lanes = joinLanes(leases);
     const shared = leases[0]?.part === 0 ? null : { callback: callback.name, lanes };
     this.#deps = deps;
     this.callback = callback.name;
@@ -191,7 +191,7 @@ export class Relay {
       lastError: failing ? this.#lastError : null,
       pending: this.#state.pending,
       inFlight: this.#state.inFlight,
-      lanes: this.leases.reduce((sum, { lanes }) => sum + countLanes(lanes), 0),
+      lanes: countLanes(joinLanes(this.leases)),
     };
   }
 
@@ -537,7 +537,5 @@ export class Relay {
 
 /** The position before which everything is done in all lanes. */
 function startOf(leases: readonly Lease[]): Position {
-  return leases
-    .map(({ position }) => position)
-    .reduce((least, position) => (comparePositions(position, least) < 0 ? position : least));
+  return leastPosition(leases.map(({ position }) => position)) as Position;
 }

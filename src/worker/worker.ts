@@ -13,7 +13,7 @@ import { type CaptureNames, captureNames } from "../core/capture/names.ts";
 import type { Transport } from "../core/delivery/transport.ts";
 import { describeError, PgEventsError } from "../core/errors.ts";
 import type { EventOrigin } from "../core/event.ts";
-import { schemaId } from "../core/schema-id.ts";
+import { originOf } from "../core/event-origin.ts";
 import { CallbackLeases, type Lease } from "../postgres/callback-lease.ts";
 import { type Installation, readInstallation } from "../postgres/installation.ts";
 import { OutboxReader } from "../postgres/outbox.ts";
@@ -68,12 +68,7 @@ export async function runWorker(
   const installation = await untilBuilt(pool, names, connection, log, signal);
   if (installation === null) return pool.end();
   log.info({ schemaChanges: installation.schemaChangeMode }, "capture found");
-  const { name, namespace = "default" } = source.metadata;
-  const origin = {
-    installationId: installation.id,
-    source: `/pgevents/${namespace}/${name}`,
-    schemas: schemaId({ namespace, name }),
-  };
+  const origin = originOf(source, installation.id);
 
   const wakeUp = new WakeUp(options.connect, names, (error) => {
     metrics.databaseReconnects.inc();

@@ -1,6 +1,6 @@
 /** What callbacks to message brokers have in common: login, transport security, names made of the event. */
 import { z } from "zod";
-import { secretKey, secretKeyRef, secretRef } from "./fields.ts";
+import { secretKey, secretRef, tlsSecrets } from "./fields.ts";
 
 /** What a template may hold between braces; core/delivery/destination.ts fills it in. */
 const PLACEHOLDERS = "schema|table|operation";
@@ -30,18 +30,7 @@ export const loginFields = {
 };
 
 /** Fields of transport security. */
-export const brokerTls = (description: string) =>
-  z
-    .strictObject({
-      caSecretRef: secretKeyRef(
-        "Certificate authorities (PEM) to trust. Default: the system's.",
-        "ca.crt",
-      ).optional(),
-      clientCertSecretRef: secretRef(
-        "Secret of type kubernetes.io/tls (keys tls.crt and tls.key) to log in with. Default: none.",
-      ).optional(),
-    })
-    .meta({ description });
+export const brokerTls = (description: string) => z.strictObject(tlsSecrets).meta({ description });
 
 export type LoginSpec = {
   readonly secretRef: { readonly name: string };

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { integer, secretKey, secretKeyRef, secretRef, withEmptyDefault } from "./fields.ts";
+import { integer, secretKey, secretRef, tlsSecrets, withEmptyDefault } from "./fields.ts";
 import { withRules } from "./rule.ts";
 
 const keys = z
@@ -30,13 +30,7 @@ const tls = withRules(
       .max(253)
       .optional()
       .meta({ description: "Host name the certificate must carry. Default: the host connected to." }),
-    caSecretRef: secretKeyRef(
-      "Certificate authorities (PEM) to trust. Default: the system's.",
-      "ca.crt",
-    ).optional(),
-    clientCertSecretRef: secretRef(
-      "Secret of type kubernetes.io/tls (keys tls.crt and tls.key) to log in with. Default: none.",
-    ).optional(),
+    ...tlsSecrets,
   }),
   [
     {

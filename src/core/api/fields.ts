@@ -81,3 +81,14 @@ export const secretKeyRef = (description: string, defaultKey?: string) => {
 
 const identity = (entry: Record<string, unknown>, keys: readonly string[]) =>
   JSON.stringify(keys.map((key) => entry[key]));
+
+/** Whom to trust, and what to show, in a TLS connection. */
+export const tlsSecrets = {
+  caSecretRef: secretKeyRef(
+    "Certificate authorities (PEM) to trust. Default: the system's.",
+    "ca.crt",
+  ).optional(),
+  clientCertSecretRef: secretRef(
+    "Secret of type kubernetes.io/tls (keys tls.crt and tls.key) to log in with. Default: none.",
+  ).optional(),
+};

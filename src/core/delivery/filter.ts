@@ -25,7 +25,7 @@ export function eventFilter(
     filter?.tables === undefined
       ? null
       : new Set(filter.tables.map(({ schema, name }) => JSON.stringify([schema, name])));
-  const schemaChanges = filter?.schemaChanges ?? (module === undefined ? "Exclude" : "Include");
+  const schemaChanges = schemaChangesOf({ filter, module });
   const wants = (event: ChangeEvent): boolean => {
     if (filter?.deadLetters === "Only") return false;
     if (event.operation === "SchemaChange") {
@@ -59,8 +59,13 @@ export function wantedEvents({ filter, module }: Pick<CallbackSpec, "filter" | "
         ? []
         : (filter?.tables?.map(({ schema, name }) => [schema, name] as const) ?? null),
     operations: filter?.operations?.map((operation) => operation[0]).join("") ?? null,
-    schemaChanges: filter?.schemaChanges ?? (module === undefined ? "Exclude" : "Include"),
+    schemaChanges: schemaChangesOf({ filter, module }),
   };
+}
+
+/** A module may have a function for them; nothing else expects them unless it says so. */
+function schemaChangesOf({ filter, module }: Pick<CallbackSpec, "filter" | "module">) {
+  return filter?.schemaChanges ?? (module === undefined ? "Exclude" : "Include");
 }
 
 /** A Truncate and a change of a table itself concern rows that the expression is not asked about. */

@@ -2,6 +2,7 @@
  * What an HTTP answer, or its absence, means for an event. Messages tell the reader what to do; they
  * are stored with dead letters and logged, so nothing of the answer's or the error's text is in them.
  */
+import { isCertificateCode } from "./certificate-code.ts";
 import type { AttemptOutcome } from "./transport.ts";
 
 /** Client errors that may pass: timeout, too early, too many requests. */
@@ -35,9 +36,6 @@ const FAILURES: Record<string, { readonly code: string; readonly message: string
   EAI_AGAIN: { code: "EAI_AGAIN", message: "name resolution does not work at the moment" },
 };
 
-const CERTIFICATE_CODE =
-  /^(CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|ERR_TLS_CERT|HOSTNAME_MISMATCH|INVALID_CA)/;
-
 /**
  * 2xx acknowledges. 408, 425, 429 and 5xx are retryable; every other status is permanent, redirects too.
  * @param retryAfter the header as it came
@@ -68,7 +66,7 @@ export function outcomeOfFailure(errorCode: string | undefined): AttemptOutcome 
   if (errorCode === undefined) return { kind: "retryable", code: "failed", message: "the request failed" };
   const known = FAILURES[errorCode];
   if (known !== undefined) return { kind: "retryable", ...known };
-  if (CERTIFICATE_CODE.test(errorCode)) {
+  if (isCertificateCode(errorCode)) {
     const message = "the receiver's certificate is not trusted for this host; check `tls.caSecretRef`";
     return { kind: "retryable", code: errorCode, message };
   }

@@ -57,6 +57,11 @@ export function planLanes(
   return { take: [], give: choose(mine, Math.min(-lack, lackOfOthers - held(null)), shares) };
 }
 
+/** The lanes of several parts in one mask. */
+export function joinLanes(parts: readonly { readonly lanes: number }[]): number {
+  return parts.reduce((mask, { lanes }) => (mask | lanes) >>> 0, 0);
+}
+
 /** Lanes of a mask. */
 export function countLanes(mask: number): number {
   let count = 0;

@@ -21,6 +21,14 @@ export function comparePositions(one: Position, other: Position): number {
   );
 }
 
+/** The one that is furthest behind; undefined for none. They must lie on one chain of windows. */
+export function leastPosition<P extends Position>(positions: readonly P[]): P | undefined {
+  return positions.reduce<P | undefined>(
+    (least, one) => (least === undefined || comparePositions(one, least) < 0 ? one : least),
+    undefined,
+  );
+}
+
 /** Whether everything before the event of this transaction and id is done; with `orAt` the event as well. */
 export function isPast(
   { seen, ahead, aheadId }: Position,

@@ -25,7 +25,6 @@ create or replace function @schema@.agree_window(callback_name text, window_star
   set plan_cache_mode = force_generic_plan
 as $$
 declare
-  window_end text := pg_current_snapshot()::text;
   agreed text;
   running xid8[] := array(select pg_snapshot_xip(window_start));
 begin
@@ -37,8 +36,9 @@ begin
     and not exists (select from @schema@.outbox where xid = any (running)) then
     return null;
   end if;
+  -- In the snapshot of this statement, which has what was just seen: an end at the beginning would be no way on.
   insert into @schema@.agreed_window (callback, seen, ahead)
-  values (callback_name, window_start::text, window_end)
+  values (callback_name, window_start::text, pg_current_snapshot()::text)
   on conflict do nothing;
   select ahead into agreed from @schema@.agreed_window where callback = callback_name and seen = window_start::text;
   return agreed;

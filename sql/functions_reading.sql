@@ -90,9 +90,11 @@ declare
 begin
   return query
     select this.snapshot, fresh.id, fresh.xid, to_json(fresh.at at time zone 'UTC'), fresh.operation,
-      fresh.schema_name, fresh.table_name, 
-      case when lanes is not null or fresh.bytes > deferred_bytes then @schema@.event_key(fresh.about, coalesce(fresh.new, fresh.old)) end,
-      case when fresh.operation = 'U' and (lanes is not null or fresh.bytes > deferred_bytes)
+      fresh.schema_name, fresh.table_name,
+      case when lanes is not null then fresh.key
+        when fresh.bytes > deferred_bytes then @schema@.event_key(fresh.about, coalesce(fresh.new, fresh.old)) end,
+      case when lanes is not null then nullif(fresh.old_key, fresh.key)
+        when fresh.operation = 'U' and fresh.bytes > deferred_bytes
         then nullif(@schema@.event_key(fresh.about, fresh.old), @schema@.event_key(fresh.about, fresh.new)) end,
       case when fresh.bytes <= deferred_bytes then fresh.old end,
       case when fresh.bytes <= deferred_bytes then fresh.new end,
@@ -101,16 +103,19 @@ begin
     left join (
       select *, coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0) as bytes
       from (
-        select *,
-          case when lanes is not null then @schema@.lane_of(schema_name, table_name, @schema@.event_key(about, coalesce(new, old))) end as lane,
-          case when lanes is not null and operation = 'U'
-            then @schema@.lane_of(schema_name, table_name, @schema@.event_key(about, old)) end as old_lane
+        select *, case when lanes is not null then @schema@.lane_of(schema_name, table_name, key) end as lane,
+          case when lanes is not null and operation = 'U' then @schema@.lane_of(schema_name, table_name, old_key) end as old_lane
         from (
-          select * from @schema@.outbox where xid >= first_new
-          union all
-          select * from @schema@.outbox where xid = any (running)
-        ) as every
-        where ahead is null or pg_visible_in_snapshot(xid, ahead)
+          select *, case when lanes is not null then @schema@.event_key(about, coalesce(new, old)) end as key,
+            case when lanes is not null and operation = 'U' then @schema@.event_key(about, old) end as old_key
+          from (
+            select * from @schema@.outbox where xid >= first_new
+            union all
+            select * from @schema@.outbox where xid = any (running)
+          ) as every
+          where ahead is null or pg_visible_in_snapshot(xid, ahead)
+          offset 0 -- or a key would be taken once for each place that uses it
+        ) as keyed
       ) as every
       where @schema@.concerns(lanes, lane, old_lane, operation)
       order by id
@@ -137,22 +142,28 @@ as $$
 begin
   return query
     select null::text, slice.id, slice.xid, to_json(slice.at at time zone 'UTC'), slice.operation,
-      slice.schema_name, slice.table_name, 
-      case when lanes is not null or slice.bytes > deferred_bytes then @schema@.event_key(slice.about, coalesce(slice.new, slice.old)) end,
-      case when slice.operation = 'U' and (lanes is not null or slice.bytes > deferred_bytes)
+      slice.schema_name, slice.table_name,
+      case when lanes is not null then slice.key
+        when slice.bytes > deferred_bytes then @schema@.event_key(slice.about, coalesce(slice.new, slice.old)) end,
+      case when lanes is not null then nullif(slice.old_key, slice.key)
+        when slice.operation = 'U' and slice.bytes > deferred_bytes
         then nullif(@schema@.event_key(slice.about, slice.old), @schema@.event_key(slice.about, slice.new)) end,
       case when slice.bytes <= deferred_bytes then slice.old end,
       case when slice.bytes <= deferred_bytes then slice.new end,
       slice.role, slice.application, slice.context, slice.bytes, slice.about, slice.lane, slice.old_lane
     from (
       select *, coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0) as bytes,
-          case when lanes is not null then @schema@.lane_of(schema_name, table_name, @schema@.event_key(about, coalesce(new, old))) end as lane,
-          case when lanes is not null and operation = 'U'
-            then @schema@.lane_of(schema_name, table_name, @schema@.event_key(about, old)) end as old_lane
-      from @schema@.outbox
-      where id > after and id <= last
-        and pg_visible_in_snapshot(xid, ahead)
-        and not pg_visible_in_snapshot(xid, seen)
+        case when lanes is not null then @schema@.lane_of(schema_name, table_name, key) end as lane,
+        case when lanes is not null and operation = 'U' then @schema@.lane_of(schema_name, table_name, old_key) end as old_lane
+      from (
+        select *, case when lanes is not null then @schema@.event_key(about, coalesce(new, old)) end as key,
+          case when lanes is not null and operation = 'U' then @schema@.event_key(about, old) end as old_key
+        from @schema@.outbox
+        where id > after and id <= last
+          and pg_visible_in_snapshot(xid, ahead)
+          and not pg_visible_in_snapshot(xid, seen)
+        offset 0 -- as above
+      ) as keyed
     ) as slice
     where @schema@.concerns(lanes, slice.lane, slice.old_lane, slice.operation)
     order by slice.id;

@@ -96,5 +96,11 @@ create table @schema@.dead_letter (
   attempts integer not null,
   error text not null,
   failed_at timestamptz not null default now(),
-  primary key (callback, id)
+  -- The callback whose dead letter this is (with `/`, the way it took); empty: it is this callback's own event.
+  letter_of text not null default '',
+  -- Why it is a dead letter there: {"error", "attempts"}.
+  letter json,
+  -- It came of that replay; null: of none.
+  replay bigint,
+  primary key (callback, id, letter_of)
 );

@@ -31,8 +31,7 @@ create unique index loss_open_index on @schema@.loss (kind) where ended_at is nu
 alter table @schema@.installation add column skipped_told bigint not null default 0;
 
 -- Rows of the outbox change only in the transaction that wrote them (move_nested), and when they have come from another
--- server (renew_positions); that has to work
--- beside a publication of all tables, too.
+-- server (renew_positions); that has to work beside a publication of all tables, too.
 alter table @schema@.outbox_0 replica identity full;
 alter table @schema@.outbox_1 replica identity full;
 alter table @schema@.outbox_2 replica identity full;

@@ -62,5 +62,15 @@ create table @schema@.parked (
   attempts integer not null,
   error text,
   parked_at timestamptz not null default now(),
-  primary key (callback, id)
+  -- The callback whose dead letter this is (with `/`, the way it took); empty: it is this callback's own event.
+  letter_of text not null default '',
+  -- Why it is a dead letter there: {"error", "attempts"}.
+  letter json,
+  -- Null: parked because attempts failed. 0: a dead letter, delivered again. Else the replay.
+  replay bigint,
+  -- A relay has it in memory, or had.
+  taken boolean not null default true,
+  primary key (callback, id, letter_of)
 );
+create index parked_waiting_index on @schema@.parked (callback, id) where not taken;
+create index parked_replay_index on @schema@.parked (callback, replay) where replay is not null;

@@ -1,27 +1,6 @@
 -- Events that are delivered again: dead letters that were told to, a range of the outbox (replay), and dead letters
 -- of one callback for another. They lie in `parked` like events whose attempts fail. ADR 10.
 
-alter table @schema@.parked
-  -- The callback whose dead letter this is (with `/`, the way it took); empty: it is this callback's own event.
-  add column letter_of text not null default '',
-  -- Why it is a dead letter there: {"error", "attempts"}.
-  add column letter json,
-  -- Null: parked because attempts failed. 0: a dead letter, delivered again. Else the replay.
-  add column replay bigint,
-  -- A relay has it in memory, or had.
-  add column taken boolean not null default true,
-  drop constraint parked_pkey,
-  add primary key (callback, id, letter_of);
-create index parked_waiting_index on @schema@.parked (callback, id) where not taken;
-create index parked_replay_index on @schema@.parked (callback, replay) where replay is not null;
-
-alter table @schema@.dead_letter
-  add column letter_of text not null default '',
-  add column letter json,
-  add column replay bigint,
-  drop constraint dead_letter_pkey,
-  add primary key (callback, id, letter_of);
-
 -- What a callback is to get again, one after the other.
 create table @schema@.replay (
   id bigint generated always as identity primary key,

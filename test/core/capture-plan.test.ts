@@ -7,35 +7,12 @@ import { captureEntries, planCapture } from "../../src/core/capture/plan.ts";
 import { aboutTable, rowRule } from "../../src/core/capture/row-rule.ts";
 import { createTrigger, isCurrent, type TriggeredTable } from "../../src/core/capture/triggers.ts";
 import { captureSpec, tableSpec } from "../support/capture-spec.ts";
+import { observedRelation } from "../support/relation.ts";
 
 const NAMES = captureNames("pgevents");
 
-function relation(name: string, changes: Partial<ObservedRelation> = {}): ObservedRelation {
-  return {
-    schema: "public",
-    name,
-    kind: "r",
-    root: null,
-    level: "Statement",
-    writtenAgain: false,
-    unsafeCast: null,
-    ofExtension: false,
-    columns: ["id", "n", "mail"],
-    columnsDigest: "digest",
-    settingsMatter: false,
-    key: ["id"],
-    triggers: [],
-    facts: {
-      missingRights: [],
-      owned: true,
-      owner: "shop",
-      unlogged: false,
-      rowSecurity: false,
-      subscribed: false,
-    },
-    ...changes,
-  };
-}
+const relation = (name: string, changes: Partial<ObservedRelation> = {}) =>
+  observedRelation(name, { columns: ["id", "n", "mail"], columnsDigest: "digest", ...changes });
 
 const plan = (
   fields: Partial<TableSpec>,

@@ -16,6 +16,7 @@ import {
 import type { ObservedCatalog, ObservedRelation } from "../../src/core/capture/model.ts";
 import { captureNames } from "../../src/core/capture/names.ts";
 import { OUTBOX_COLUMNS, obstacles, type PreflightInput, remarks } from "../../src/core/capture/preflight.ts";
+import { observedRelation } from "../support/relation.ts";
 
 const NAMES = captureNames("pgevents");
 
@@ -72,33 +73,6 @@ const BUILT: ObservedCatalog = {
     outboxColumns: OUTBOX_COLUMNS,
   },
 };
-
-function relation(name: string, changes: Partial<ObservedRelation> = {}): ObservedRelation {
-  return {
-    schema: "public",
-    name,
-    kind: "r",
-    root: null,
-    level: "Statement",
-    writtenAgain: false,
-    unsafeCast: null,
-    ofExtension: false,
-    columns: ["id"],
-    columnsDigest: "",
-    settingsMatter: false,
-    key: ["id"],
-    triggers: [],
-    facts: {
-      missingRights: [],
-      owned: true,
-      owner: "shop",
-      unlogged: false,
-      rowSecurity: false,
-      subscribed: false,
-    },
-    ...changes,
-  };
-}
 
 function input(catalog: ObservedCatalog, changes: Partial<PreflightInput> = {}): PreflightInput {
   return {
@@ -186,7 +160,7 @@ describe("remarks", () => {
   const noted = (given: PreflightInput): string[] => remarks(given).map(({ code }) => code);
 
   test("none where all is well", () => {
-    assert.deepEqual(noted(input(BUILT, { captured: [relation("orders")] })), []);
+    assert.deepEqual(noted(input(BUILT, { captured: [observedRelation("orders")] })), []);
   });
 
   test("another process answers than the one of the login: a pooler; unknown is no pooler", () => {
@@ -213,7 +187,7 @@ describe("remarks", () => {
   });
 
   test("many tables are named with their number", () => {
-    const captured = Array.from({ length: 5001 }, (_, index) => relation(`t${index}`, { key: [] }));
+    const captured = Array.from({ length: 5001 }, (_, index) => observedRelation(`t${index}`, { key: [] }));
     const found = remarks(input(BUILT, { captured }));
     assert.deepEqual(
       found.map(({ code }) => code),
@@ -226,11 +200,13 @@ describe("remarks", () => {
   });
 
   test("replication and keys, as the spec has them", () => {
-    const captured = [relation("copied", { facts: { ...relation("x").facts, subscribed: true } })];
+    const captured = [
+      observedRelation("copied", { facts: { ...observedRelation("x").facts, subscribed: true } }),
+    ];
     assert.deepEqual(noted(input(BUILT, { captured })), ["ReplicatedTable"]);
     const replicated = captureSchema.parse({ replicated: true });
     assert.deepEqual(noted(input(BUILT, { captured, capture: replicated })), []);
-    const keyless = [relation("log", { key: [] })];
+    const keyless = [observedRelation("log", { key: [] })];
     assert.deepEqual(noted(input(BUILT, { captured: keyless })), ["NoKey"]);
     const keyed = captureSchema.parse({ tables: [{ schema: "public", name: "log", key: ["id"] }] });
     assert.deepEqual(noted(input(BUILT, { captured: keyless, capture: keyed })), []);
@@ -261,7 +237,7 @@ describe("allowed actions", () => {
     ...changes,
   });
   const allowed = (action: CaptureAction, facts: Partial<ObservedRelation["facts"]>, superuser = false) => {
-    const relations = [relation("t", { facts: { ...relation("t").facts, ...facts } })];
+    const relations = [observedRelation("t", { facts: { ...observedRelation("t").facts, ...facts } })];
     return allowedActions([action], { relations, mayMakeEventTriggers: superuser }, NAMES, '"me"');
   };
   const missing = { missingRights: [{ privilege: "TRIGGER" as const, object: "public.t" }], owned: false };

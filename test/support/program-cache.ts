@@ -1,7 +1,7 @@
 /** Programs that tests need, made once and kept between runs. What is in the cache under its own name is complete. */
 import { existsSync, globSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { cacheDirectory } from "../cluster/binary.ts";
+import { cacheDirectory } from "./cluster/binary.ts";
 
 /**
  * The directory of that name in the cache; filled by `fill` when it is not there.

@@ -10,8 +10,8 @@ import { certificateAuthority, type IssuedCertificate } from "../certificates.ts
 import { freePort } from "../cluster/free-port.ts";
 import { runTool } from "../cluster/tool.ts";
 import type { TestEnd } from "../postgres.ts";
+import { cachedPrograms, missing } from "../program-cache.ts";
 import { type BrokerProcess, startBroker } from "./broker-process.ts";
-import { cachedPrograms, missing } from "./program-cache.ts";
 
 const POM = join(import.meta.dirname, "kafka/pom.xml");
 const INSTALL =

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { freePort } from "../cluster/free-port.ts";
 import { runTool } from "../cluster/tool.ts";
 import type { TestEnd } from "../postgres.ts";
+import { cachedPrograms, missing } from "../program-cache.ts";
 import { type BrokerProcess, startBroker } from "./broker-process.ts";
-import { cachedPrograms, missing } from "./program-cache.ts";
 
 const VERSION = "v2.15.2";
 const INSTALL = `Install Go 1.25 or later (https://go.dev/doc/install): the first run builds nats-server ${VERSION}.`;

@@ -196,20 +196,23 @@ export class LeaseKeeper {
   }
 
   async #renew(): Promise<void> {
-    const held = [...this.#holdings];
+    const held = [...this.#holdings].map(([callback, holding]) => ({
+      callback,
+      holding,
+      leases: holding.leases,
+    }));
     const sentMs = performance.now();
     const kept = new Set(
       await this.#options.leases.renew(
-        held.flatMap(([, { leases }]) => leases),
+        held.flatMap(({ leases }) => leases),
         this.#holder(),
       ),
     );
-    for (const [callback, holding] of held) {
-      if (this.#holdings.get(callback) !== holding) continue;
-      if (holding.changing === null && holding.leases.some((lease) => !kept.has(lease)))
-        await this.#drop(callback, holding);
-      else if (holding.leases.every((lease) => kept.has(lease)))
-        holding.relay?.extendTrust(trustedUntil(sentMs));
+    for (const { callback, holding, leases } of held) {
+      // A relay that began meanwhile has leases of its own, renewed when it began.
+      if (this.#holdings.get(callback) !== holding || holding.leases !== leases) continue;
+      if (leases.every((lease) => kept.has(lease))) holding.relay?.extendTrust(trustedUntil(sentMs));
+      else if (holding.changing === null) await this.#drop(callback, holding);
     }
   }
 

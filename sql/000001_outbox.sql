@@ -62,6 +62,8 @@ create table @schema@.callback (
   seen pg_snapshot not null,
   ahead pg_snapshot,
   ahead_id bigint,
+  -- Ids beyond that which are done all the same: noted by a relay that ends while others wait for something.
+  passed bigint[],
   -- The lease. `term` grows with each holder; a write with an old term changes nothing.
   holder text,
   term bigint not null default 0,

@@ -11,6 +11,7 @@ create table @schema@.lease (
   seen pg_snapshot not null,
   ahead pg_snapshot,
   ahead_id bigint,
+  passed bigint[],
   holder text,
   term bigint not null default 0,
   expires_at timestamptz,

@@ -280,7 +280,7 @@ begin
     perform setval('@schema@.outbox_id', last_id);
   end if;
   update @schema@.callback
-  set seen = '3:3:', ahead = pg_current_snapshot(), holder = null,
+  set seen = '3:3:', ahead = pg_current_snapshot(), passed = null, holder = null,
     ahead_id = (
       select coalesce(min(id) - 1, last_foreign)
       from @schema@.outbox

@@ -69,6 +69,25 @@ begin
 end
 $$;
 
+-- Notes what is done beyond the position, if the leases are held, in this life of the server.
+create or replace function @schema@.note_beyond(
+    callback_name text, parts integer[], terms bigint[], in_life text, ids bigint[]) returns boolean
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if in_life is distinct from @schema@.current_life() or not @schema@.leases_are_held(callback_name, parts, terms) then
+    return false;
+  end if;
+  if parts = '{0}' then
+    update @schema@.callback set passed = ids where name = callback_name;
+  else
+    update @schema@.lease set passed = ids where callback = callback_name and part = any (parts);
+  end if;
+  return true;
+end
+$$;
+
 -- Parks events of the outbox, if the leases are held; returns the ids of those that are parked now. Null when the
 -- leases are lost.
 create or replace function @schema@.park_events(
@@ -166,17 +185,17 @@ create or replace function @schema@.cut_callback(callback_name text, cut bigint)
 as $$
 begin
   insert into @schema@.lease (
-    callback, part, lanes, seen, ahead, ahead_id, holder, term, expires_at, holder_pid, holder_started)
-  select name, 1, 4294967295 & ~cut, seen, ahead, ahead_id, holder, 1, expires_at, holder_pid, holder_started
+    callback, part, lanes, seen, ahead, ahead_id, passed, holder, term, expires_at, holder_pid, holder_started)
+  select name, 1, 4294967295 & ~cut, seen, ahead, ahead_id, passed, holder, 1, expires_at, holder_pid, holder_started
   from @schema@.callback where name = callback_name
   union all
-  select name, 2, cut, seen, ahead, ahead_id, null, 0, null, null, null
+  select name, 2, cut, seen, ahead, ahead_id, passed, null, 0, null, null, null
   from @schema@.callback where name = callback_name;
   insert into @schema@.agreed_window (callback, seen, ahead) -- both go on in the window that is under way
   select name, seen::text, ahead::text from @schema@.callback where name = callback_name and ahead is not null
   on conflict (callback, seen) do update set ahead = excluded.ahead;
   update @schema@.callback
-  set holder = null, term = term + 1, expires_at = null, holder_pid = null, holder_started = null
+  set passed = null, holder = null, term = term + 1, expires_at = null, holder_pid = null, holder_started = null
   where name = callback_name;
 end
 $$;
@@ -190,8 +209,8 @@ begin
   if cut = 0 then
     return;
   end if;
-  insert into @schema@.lease (callback, part, lanes, seen, ahead, ahead_id)
-  select callback, (select max(part) + 1 from @schema@.lease where callback = callback_name), cut, seen, ahead, ahead_id
+  insert into @schema@.lease (callback, part, lanes, seen, ahead, ahead_id, passed)
+  select callback, (select max(part) + 1 from @schema@.lease where callback = callback_name), cut, seen, ahead, ahead_id, passed
   from @schema@.lease
   where callback = callback_name and part = cut_from;
   update @schema@.lease set lanes = lanes & ~cut where callback = callback_name and part = cut_from;
@@ -257,7 +276,7 @@ begin
   if joined = every_lane then
     delete from @schema@.agreed_window where callback = callback_name;
     update @schema@.callback
-    set seen = one.seen, ahead = one.ahead, ahead_id = one.ahead_id, holder = one.holder, term = term + 1,
+    set seen = one.seen, ahead = one.ahead, ahead_id = one.ahead_id, passed = one.passed, holder = one.holder, term = term + 1,
       expires_at = one.expires_at, holder_pid = one.holder_pid, holder_started = one.holder_started
     where name = callback_name;
   else

@@ -35,6 +35,8 @@ export interface Lease {
   readonly term: string;
   /** Where the holder began, or where it was when it last gave lanes away. */
   readonly position: Position;
+  /** Ids of events beyond the position that are done all the same: an earlier holder had them. */
+  readonly passed: readonly string[];
   /** Of the server, when the lease was taken. */
   readonly life: string | null;
 }
@@ -146,21 +148,22 @@ export class CallbackLeases {
   async held(callback: string, holder: string): Promise<Lease[]> {
     const { rows } = await this.#pool.query<HeldRow>({
       text: `
-        select 0, ${ALL_LANES}, term::text, seen::text, ahead::text, ahead_id::text, ${this.#schema}.current_life()
+        select 0, ${ALL_LANES}, term::text, seen::text, ahead::text, ahead_id::text, ${this.#schema}.current_life(), passed::text[]
         from ${this.#schema}.callback where name = $1 and holder = $2
         union all
-        select part, lanes, term::text, seen::text, ahead::text, ahead_id::text, ${this.#schema}.current_life()
+        select part, lanes, term::text, seen::text, ahead::text, ahead_id::text, ${this.#schema}.current_life(), passed::text[]
         from ${this.#schema}.lease where callback = $1 and holder = $2
         order by 1`,
       values: [callback, holder],
       rowMode: "array",
     });
-    return rows.map(([part, lanes, term, seen, ahead, aheadId, life]) => ({
+    return rows.map(([part, lanes, term, seen, ahead, aheadId, life, passed]) => ({
       callback,
       part,
       lanes: Number(lanes),
       term,
       position: { seen, ahead, aheadId },
+      passed: passed ?? [],
       life,
     }));
   }
@@ -282,4 +285,5 @@ type HeldRow = [
   ahead: string | null,
   aheadId: string | null,
   life: string | null,
+  passed: string[] | null,
 ];

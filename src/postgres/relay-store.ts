@@ -72,7 +72,7 @@ export class RelayStore {
     // A position that a crash of the server takes back costs repeats, and no write waits for the disk.
     const update = `
       update ${schema}.${whole ? "callback" : "lease"} as held
-      set seen = $2::pg_snapshot, ahead = $3::pg_snapshot, ahead_id = $4::bigint
+      set seen = $2::pg_snapshot, ahead = $3::pg_snapshot, ahead_id = $4::bigint, passed = null
       from (select pg_catalog.set_config('synchronous_commit', 'off', true) as value) as setting
       where setting.value = 'off' and holder is not null and $5 = (select ${schema}.current_life())
         and ${whole ? "name = $1 and term = $6::bigint" : "callback = $1 and (part, term) in (select * from unnest($6::integer[], $7::bigint[]))"}`;
@@ -103,6 +103,16 @@ export class RelayStore {
       values: [...values, ids.map(([id]) => id), ids.map(([, letterOf]) => letterOf)],
     });
     return Number(rows[0]?.held) === wanted;
+  }
+
+  /** Notes what is done beyond the position, of all the leases. @returns false when they are lost */
+  async noteBeyond(passed: readonly string[]): Promise<boolean> {
+    const { schema } = this.#names;
+    const { rows } = await this.#pool.query<{ noted: boolean }>({
+      text: `select ${schema}.note_beyond($1, $2::integer[], $3::bigint[], $4, $5::bigint[]) as noted`,
+      values: [this.#callback, this.#parts, this.#terms, this.#life, passed],
+    });
+    return rows[0]?.noted === true;
   }
 
   /** Where the holders of the other lanes are. */

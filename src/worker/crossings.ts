@@ -3,9 +3,7 @@
  * before it, and the others wait until its holder is past it. All of them read the log in one order
  * (OutboxCursor), so there is always one that need not wait.
  */
-import type { Entry } from "../core/delivery/entry.ts";
-import { hasLane } from "../core/delivery/lanes.ts";
-import { isPast } from "../core/delivery/position.ts";
+import { isMet } from "../core/delivery/crossing.ts";
 import type { RelayState } from "../core/delivery/relay-state.ts";
 import type { LanePosition } from "../postgres/relay-store.ts";
 import { pause } from "./pause.ts";
@@ -31,10 +29,8 @@ export class Crossings {
 
   /** Looks at the others for as long as there is something to wait for; `signal` ends that. */
   follow(signal: AbortSignal): void {
-    if (this.#options.state.crossings.size === 0 || this.#running !== null) return;
-    this.#running = this.#run(signal).finally(() => {
-      this.#running = null;
-    });
+    if (this.#options.state.crossings.size === 0 || this.#running !== null || signal.aborted) return;
+    this.#running = this.#run(signal);
   }
 
   async end(): Promise<void> {
@@ -47,7 +43,7 @@ export class Crossings {
     while (state.crossings.size > 0 && !signal.aborted) {
       hurry();
       const others = await positionsOfOthers();
-      if (others === null) return;
+      if (others === null || signal.aborted) break;
       const met = [...state.crossings].filter((entry) => isMet(entry, others));
       for (const entry of met) state.crossed(entry, performance.now());
       if (met.length > 0) {
@@ -58,15 +54,6 @@ export class Crossings {
         waitMs = Math.min(waitMs * 2, LOOK_MS[1]);
       }
     }
+    this.#running = null; // now, and not in a `finally`: what comes next must be able to begin anew
   }
-}
-
-function isMet({ crossing, event, lane, oldLane }: Entry, others: readonly LanePosition[]): boolean {
-  const holderOf = (wanted: number) => others.find(({ lanes }) => hasLane(lanes, wanted));
-  if (crossing === "theirs") {
-    const holder = holderOf(lane);
-    return holder !== undefined && isPast(holder.position, event, true);
-  }
-  const before = oldLane === null ? others : [holderOf(oldLane)];
-  return before.every((holder) => holder !== undefined && isPast(holder.position, event, false));
 }

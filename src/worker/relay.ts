@@ -7,10 +7,11 @@
  */
 import type { CallbackSpec } from "../core/api/callback.ts";
 import { backoffMs } from "../core/delivery/backoff.ts";
+import { undelivered } from "../core/delivery/crossing.ts";
 import type { Entry, ParkedEvent, ReadEvent, Unit } from "../core/delivery/entry.ts";
 import { type EventFilter, eventFilter, wantedEvents } from "../core/delivery/filter.ts";
 import { countLanes, hasLane, joinLanes, LANES } from "../core/delivery/lanes.ts";
-import { comparePositions, isPast, leastPosition, type Position } from "../core/delivery/position.ts";
+import { comparePositions, leastPosition, type Position } from "../core/delivery/position.ts";
 import { RelayState } from "../core/delivery/relay-state.ts";
 import type { AttemptOutcome, Transport } from "../core/delivery/transport.ts";
 import type { ChangeEvent } from "../core/event.ts";
@@ -131,6 +132,7 @@ export class Relay {
       },
       start,
       parked,
+      leases.flatMap(({ passed }) => passed),
     );
     this.#ahead = leases.filter(({ position }) => comparePositions(position, start) > 0);
     this.#saved = this.#ahead.length === 0 ? JSON.stringify(start) : "";
@@ -210,9 +212,9 @@ export class Relay {
   }
 
   /**
-   * Reads nothing new, waits for attempts under way and fills the gaps they leave, so that the position is
-   * the end of what was sent; the leases stay. After `timeoutMs` whatever is left, a database that does not
-   * answer included, is given up.
+   * Reads and sends nothing new, waits for attempts under way, and stores the position with what is done beyond
+   * it; the leases stay. It waits for no other worker, which may wait for what this one is to take. After
+   * `timeoutMs` whatever is left, a database that does not answer included, is given up.
    */
   async drain(timeoutMs: number): Promise<void> {
     this.#draining.abort();
@@ -222,16 +224,23 @@ export class Relay {
       this.#stopped.abort();
       this.#wakeAll();
     }, timeoutMs);
-    await Promise.all([this.#reading, this.#resends.end()]);
-    this.#state.drain();
-    for (this.#pump(); !stopped.aborted && !(this.#state.drained && !this.#parking); ) {
+    await Promise.all([this.#reading, this.#resends.end(), this.#crossings.end()]);
+    while (!stopped.aborted && (this.#state.inFlight > 0 || this.#parking)) {
       await new Promise<void>((resolve) => {
         this.#settled = resolve;
       });
     }
     await this.#checkpoints.end();
+    await this.#noteBeyond();
     clearTimeout(timer);
     await this.stop();
+  }
+
+  async #noteBeyond(): Promise<void> {
+    const passed = this.#state.passedBeyond();
+    if (passed.length === 0) return;
+    const what = "storing what is done beyond the position";
+    if ((await this.#retryDatabase(what, () => this.#deps.store.noteBeyond(passed))) === false) this.#lose();
   }
 
   async #readLoop(): Promise<void> {
@@ -261,24 +270,15 @@ export class Relay {
   async #read(): Promise<boolean> {
     const read = await this.#cursor.read();
     if (read === null || this.#stopped.signal.aborted) return false;
-    const rows = await this.#wantedRows(this.#ahead.length === 0 ? read.rows : this.#undelivered(read.rows));
+    const rows = await this.#wantedRows(
+      this.#ahead.length === 0 ? read.rows : undelivered(read.rows, this.leases),
+    );
     if (rows === null || this.#stopped.signal.aborted) return false;
     this.#state.add(read.snapshot, rows, read.complete, performance.now(), this.#filter.wants);
     if (this.#shared) this.#checkpoints.note(1);
     if (read.rows.length > 0) this.#afterOutcome(0);
-    return read.rows.length > 0 || !read.complete;
-  }
-
-  /** While some leases are ahead of others: what those have delivered before is not sent again. */
-  #undelivered(rows: readonly ReadEvent[]): ReadEvent[] {
-    return rows.filter(({ event, lane = -1, crossing }) => {
-      const barrier = event.operation === "Truncate" || event.operation === "SchemaChange";
-      const concerned = this.leases.filter(({ lanes }) =>
-        crossing === "theirs" && barrier ? true : hasLane(lanes, lane),
-      );
-      // Of an update that took the key to a lane of another: until it is delivered there, it is waited for.
-      return concerned.length === 0 || concerned.some(({ position }) => !isPast(position, event, true));
-    });
+    // A window that was agreed on has events, if of others' lanes only, and the next one may be there already.
+    return this.#shared || read.rows.length > 0 || !read.complete;
   }
 
   /** There may be events to be delivered again. */
@@ -345,15 +345,15 @@ export class Relay {
       clearTimeout(this.#timer);
       this.#timer = null;
     }
+    if (this.#draining.signal.aborted) return;
     const nowMs = performance.now();
-    while (!this.#stopped.signal.aborted && nowMs < this.#trustedUntilMs) {
+    while (nowMs < this.#trustedUntilMs) {
       const unit = this.#state.next(nowMs);
       if (unit === null) break;
       this.#send(unit);
     }
     this.#park(nowMs);
-    this.#crossings.follow(this.#stopped.signal);
-    if (this.#stopped.signal.aborted || this.#draining.signal.aborted) return;
+    this.#crossings.follow(this.#draining.signal);
     const dueMs = this.#state.dueMs(nowMs);
     if (dueMs === null) return;
     // Without trust in the lease nothing may be sent; look again soon, it may have been renewed.

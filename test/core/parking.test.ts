@@ -152,17 +152,29 @@ describe("parking", () => {
     assert.equal(state.parked, 0);
   });
 
-  test("G5 a relay that drains leaves no gap: what was sent stays in, what fails is parked, nothing else is sent", () => {
+  test("G5 what is passed beyond the position is told, and not sent again by the relay that goes on from there", () => {
+    const rows = () => [event(1, "[1]"), event(2, "[1]"), event(3, "[2]"), event(4, "[3]")];
     const state = new RelayState(options({ maxInFlight: 2 }), START);
-    state.add("20:20:", [event(1, "[1]"), event(2, "[1]"), event(3, "[2]"), event(4, "[3]")], true, 0, every);
+    state.add("20:20:", rows(), true, 0, every);
     const [one, three] = [state.next(0), state.next(0)] as [Unit, Unit];
     assert.deepEqual([sent(state, one), sent(state, three)], [["1"], ["3"]]);
-    state.drain();
     state.settle(three, OK, 1);
     state.settle(one, RETRY, 1);
-    assert.equal(state.next(1), null, "event 4 comes after everything that was sent");
-    assert.deepEqual(park(state, 1), ["1", "2"]);
-    assert.ok(state.drained);
-    assert.deepEqual(state.position(), { seen: "10:10:", ahead: "20:20:", aheadId: "3" });
+    assert.deepEqual([state.position(), state.passedBeyond()], [START, ["3"]]);
+    const next = new RelayState(options(), START, [], state.passedBeyond());
+    assert.deepEqual(next.passedBeyond(), ["3"], "also when it ends before it has read that far");
+    next.add("20:20:", rows(), true, 0, every);
+    assert.deepEqual([next.pending, next.passedBeyond()], [3, ["3"]]);
+    assert.deepEqual(send(next, 0, null), ["1", "2", "4"]);
+    assert.deepEqual([next.position().seen, next.passedBeyond()], ["20:20:", []]);
+  });
+
+  test("G5 what is parked beyond the position is passed as well", () => {
+    const state = new RelayState(options({ maxInFlight: 2 }), START);
+    state.add("20:20:", [event(1, "[1]"), event(2, "[2]"), event(3, "[3]")], true, 0, every);
+    const slow = state.next(0) as Unit;
+    assert.deepEqual(send(state, 0, "[2]"), ["3"]);
+    assert.deepEqual(park(state, 1500), ["2"]);
+    assert.deepEqual([sent(state, slow), state.position(), state.passedBeyond()], [["1"], START, ["2", "3"]]);
   });
 });

@@ -65,6 +65,8 @@ async function assertComplete(database: TestDatabase, receiver: Receiver): Promi
   );
 }
 
+const keyOf = ({ data }: Receiver["events"][number]) => data.key?.[0];
+
 const exitCodes = (workers: readonly CliProcess[]) =>
   Promise.all(workers.map(async ({ exited }) => (await exited).code));
 
@@ -110,6 +112,45 @@ test("G1 G2 a worker that is killed, and one that hangs, are replaced within 15 
   await assertComplete(database, receiver);
   three.kill("SIGTERM");
   assert.deepEqual(await exitCodes([three]), [0]);
+});
+
+test("G1 G2 events that wait for lanes of a worker that is gone go on as soon as these are taken", async (t) => {
+  const { database, receiver, source } = await scene(t);
+  const [, two] = [await source.startWorker(), await source.startWorker()];
+  await untilShared(database, [16, 16]);
+  await database.query("insert into orders select id, '0' from generate_series(1, 60) as id");
+  await receiver.waitFor(60);
+  two.kill("SIGSTOP");
+  // Most of these concern lanes of both workers; the other one goes on meanwhile with what comes after them.
+  await database.query("update orders set id = id + 1000");
+  await database.query("insert into orders select id, '1' from generate_series(1, 60) as id");
+  await receiver.waitFor(80);
+  two.kill("SIGKILL");
+  const killedMs = performance.now();
+  await assertComplete(database, receiver);
+  assert.ok(performance.now() - killedMs < 10_000, `${performance.now() - killedMs} ms`);
+  await untilShared(database, [32]);
+  assert.equal(receiver.duplicates, 0);
+});
+
+test("G1 a worker that is behind walks through what concerns only the others without a pause", async (t) => {
+  const { database, receiver, source } = await scene(t);
+  const [, two] = [await source.startWorker(), await source.startWorker()];
+  await untilShared(database, [16, 16]);
+  two.kill("SIGSTOP");
+  await database.query("insert into orders select id, '0' from generate_series(1, 60) as id");
+  const others = await eventually(() => (receiver.events.length > 5 ? receiver.events.map(keyOf) : null));
+  for (const key of others.slice(0, 5))
+    for (let round = 1; round <= 10; round += 1) {
+      const before = receiver.events.length;
+      await database.query("update orders set note = $2 where id = $1", [key, String(round)]);
+      await receiver.waitFor((events) => events.length > before); // so each is a window of its own
+    }
+  await database.query("update orders set note = 'last'");
+  two.kill("SIGCONT");
+  const awakeMs = performance.now();
+  await assertComplete(database, receiver);
+  assert.ok(performance.now() - awakeMs < 8000, `${performance.now() - awakeMs} ms`);
 });
 
 test("G1 G2 parked keys and what came after them survive a crash in order; the others go on meanwhile", async (t) => {

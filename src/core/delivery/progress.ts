@@ -47,6 +47,14 @@ export class Progress<T extends Tracked> {
     }
   }
 
+  /** Ids of the entries behind the head that are passed. */
+  *passedBeyond(): Generator<string> {
+    for (let index = this.#head; index < this.#entries.length; index += 1) {
+      const entry = this.#entries[index];
+      if (entry?.passed === true) yield entry.id;
+    }
+  }
+
   /** Adds what was read of the window that ends at `snapshot`, in id order. */
   add(snapshot: string, entries: readonly T[], complete: boolean): void {
     let window = this.#windows.at(-1);
@@ -77,20 +85,27 @@ export class Progress<T extends Tracked> {
   }
 
   position(): Position {
-    const [window, next] = [this.#windows[0], this.#entries[this.#head]];
-    if (window !== undefined && next !== undefined && window.left > 0 && next.crossing !== null)
-      return { seen: this.#seen, ahead: window.snapshot, aheadId: String(BigInt(next.id) - 1n) };
     return { seen: this.#seen, ahead: this.#ahead, aheadId: this.#aheadId };
   }
 
   #moveOn(window: Window): void {
     while (window.left > 0) {
       const entry = this.#entries[this.#head];
-      if (entry === undefined || !entry.passed) return;
+      if (entry === undefined) return;
+      if (!entry.passed) {
+        if (entry.crossing !== null) this.#standBefore(window, entry);
+        return;
+      }
       this.#head += 1;
       window.left -= 1;
       this.#ahead = window.snapshot;
       this.#aheadId = entry.id;
     }
+  }
+
+  /** What lies between the last event that is passed and this one concerns others, who are told so. */
+  #standBefore(window: Window, { id }: T): void {
+    this.#ahead = window.snapshot;
+    this.#aheadId = String(BigInt(id) - 1n);
   }
 }

@@ -74,6 +74,8 @@ export class RelayState {
   #resentLeft = 0;
   readonly #parking: Parking;
   readonly #crossings = new Set<Entry>();
+  /** Ids beyond the position that were passed before this relay began, and were not read again yet. */
+  readonly #passedBefore: Set<string>;
   #readySinceMs = 0;
   #inFlight = 0;
   #eventsInFlight = 0;
@@ -81,16 +83,22 @@ export class RelayState {
   #unsent = 0;
   #unsentBytes = 0;
   #read = 0;
-  /** Sequence of the furthest event that is passed. */
-  #passed = -1;
-  #draining = false;
 
-  /** @param parked what lies parked, in id order */
-  constructor(options: RelayOptions, start: Position, parked: readonly ParkedEvent[] = []) {
+  /**
+   * @param parked what lies parked, in id order
+   * @param passed ids beyond `start` that an earlier relay has passed
+   */
+  constructor(
+    options: RelayOptions,
+    start: Position,
+    parked: readonly ParkedEvent[] = [],
+    passed: Iterable<string> = [],
+  ) {
     this.#options = options;
     this.#order = new KeyOrder(options.ordering);
     this.#progress = new Progress(start);
     this.#parking = new Parking(options.maxParked, this.#order);
+    this.#passedBefore = new Set(passed);
     for (const one of parked) this.restore(one);
   }
 
@@ -147,13 +155,17 @@ export class RelayState {
   ): void {
     const entries: Entry[] = [];
     for (const row of rows) {
-      if (!wanted(row.event) || this.#parking.holds(row.event.id)) continue;
-      entries.push(entryOf(row, this.#read));
+      const passed = this.#passedBefore.size > 0 && this.#passedBefore.delete(row.event.id);
+      if (!passed && (!wanted(row.event) || this.#parking.holds(row.event.id))) continue;
+      const entry = entryOf(row, this.#read);
       this.#read += 1;
+      entries.push(entry);
+      if (passed) letGo(entry);
+      else this.#unsent += 1;
     }
     this.#progress.add(snapshot, entries, complete);
-    this.#unsent += entries.length;
     for (const entry of entries) {
+      if (entry.passed) continue;
       if (!entry.deferred) this.#unsentBytes += entry.bytes;
       const tail = this.#order.add(entry, () => this.#earlierThan(entry));
       if (entry.blockers === 0) this.#release(entry, nowMs);
@@ -272,18 +284,12 @@ export class RelayState {
 
   /** Events to store as parked now; then call `park`, with those that were found in the outbox. */
   toPark(nowMs: number): Entry[] {
-    if (this.#waiting.size === 0 && !this.#parking.follows && !this.#draining) return [];
-    const wants = this.#draining
-      ? (unit: Unit) => unit.entries.some((entry) => this.#isHole(entry))
-      : (unit: Unit) => this.#parking.isDue(unit, nowMs, this.#progress.span);
-    if (this.#parking.full) return [];
-    const units =
-      this.#draining || !this.#health.closed
-        ? this.#waiting.takeAll((unit) => this.#mayPark(unit) && wants(unit))
-        : [];
-    if (this.#draining && this.#health.closed) units.push(...this.#takeHoles());
-    const entries = this.#parking.begin(units);
-    return this.#draining ? entries.filter((entry) => this.#isHole(entry)) : entries;
+    if ((this.#waiting.size === 0 && !this.#parking.follows) || this.#parking.full) return [];
+    const isDue = (unit: Unit) => this.#parking.isDue(unit, nowMs, this.#progress.span);
+    const units = this.#health.closed
+      ? []
+      : this.#waiting.takeAll((unit) => this.#mayPark(unit) && isDue(unit));
+    return this.#parking.begin(units);
   }
 
   /** Failed attempts of an event that is to be parked. */
@@ -310,25 +316,13 @@ export class RelayState {
     return this.#parking.takeDone();
   }
 
-  /** From now on only what leaves no gap before an event that is passed is sent. */
-  drain(): void {
-    this.#draining = true;
-    const ready: Entry[] = [];
-    while (this.#ready.size > 0) ready.push(this.#ready.take());
-    for (const entry of ready) if (!entry.parked) this.#ready.add(entry); // what is stored waits for the next relay
-  }
-
-  /** Nothing is left to be sent or parked before the position is the end of all that was sent. */
-  get drained(): boolean {
-    if (this.#inFlight > 0) return false;
-    const next = this.#ready.first;
-    if (next !== undefined && this.#isHole(next)) return false;
-    for (const entry of this.#crossings) if (this.#isHole(entry)) return false;
-    return true;
-  }
-
   position(): Position {
     return this.#progress.position();
+  }
+
+  /** Ids of events beyond the position that are passed: whoever relays next passes over them. */
+  passedBeyond(): string[] {
+    return [...this.#passedBefore, ...this.#progress.passedBeyond()];
   }
 
   *#earlierThan(entry: Entry): Generator<Entry> {
@@ -367,7 +361,6 @@ export class RelayState {
     if (entry.passed) return;
     entry.passed = true;
     this.#unsent -= 1;
-    if (entry.sequence > this.#passed) this.#passed = entry.sequence;
   }
 
   #leaveMemory(entry: Entry): void {
@@ -396,7 +389,6 @@ export class RelayState {
   }
 
   #takeWaiting(nowMs: number): Unit | null {
-    if (this.#draining) return null;
     const dueMs = this.#retryDueMs();
     const probing = this.#health.closed; // the endpoint's own wait is over: any unit will do
     if (dueMs > nowMs && !(probing && dueMs < Number.POSITIVE_INFINITY)) return null;
@@ -411,37 +403,21 @@ export class RelayState {
   /** Of what is delivered again: in turn with what is ready, and in half of the requests at most. */
   #takeResent(): Unit | null {
     const wanted = !this.#resentLast || this.#ready.size === 0;
-    this.#resentLast = wanted && this.#resent.size > 0 && !this.#draining && this.#mayRetry();
+    this.#resentLast = wanted && this.#resent.size > 0 && this.#mayRetry();
     return this.#resentLast ? unitOf([this.#resent.take()]) : null;
   }
 
   #takeReady(nowMs: number): Unit | null {
     const count = this.#ready.size;
     const next = this.#ready.first;
-    if (next === undefined || (this.#draining && !this.#isHole(next))) return null;
+    if (next === undefined) return null;
     const { maxEvents, maxBytes, maxWaitMs } = this.#options;
-    if (!this.#draining && maxWaitMs > 0 && count < maxEvents && nowMs < this.#readySinceMs + maxWaitMs)
-      return null;
+    if (maxWaitMs > 0 && count < maxEvents && nowMs < this.#readySinceMs + maxWaitMs) return null;
     this.#ready.take();
     const entries = [next];
-    if (maxEvents > 1 && !next.parked && !this.#draining)
-      fillBatch(entries, this.#ready, maxEvents, maxBytes);
+    if (maxEvents > 1 && !next.parked) fillBatch(entries, this.#ready, maxEvents, maxBytes);
     this.#readySinceMs = nowMs;
     return unitOf(entries);
-  }
-
-  /** When the endpoint takes nothing, what is ready within what was sent is parked as well. */
-  #takeHoles(): Unit[] {
-    const units: Unit[] = [];
-    for (let next = this.#ready.first; next !== undefined && this.#isHole(next); next = this.#ready.first) {
-      if (!this.#order.mayPark(next)) break;
-      units.push(unitOf([this.#ready.take()]));
-    }
-    return units;
-  }
-
-  #isHole(entry: Entry): boolean {
-    return !entry.passed && entry.sequence < this.#passed;
   }
 
   #mayPark({ entries, oneByOne }: Unit): boolean {
@@ -454,13 +430,20 @@ export class RelayState {
   }
 
   #pushReady(entry: Entry, nowMs: number): void {
-    if (entry.parked && (this.#draining || entry.event.resent !== undefined)) {
-      this.#resent.add(entry); // nothing of it is sent while draining
+    if (entry.parked && entry.event.resent !== undefined) {
+      this.#resent.add(entry);
       return;
     }
     if (this.#ready.size === 0) this.#readySinceMs = nowMs;
     this.#ready.add(entry);
   }
+}
+
+/** An event that was passed before it was read. */
+function letGo(entry: Entry): void {
+  entry.passed = true;
+  entry.done = true;
+  entry.event = NOTHING;
 }
 
 function isRetry({ failedAtMs, entries }: Unit): boolean {

@@ -1,0 +1,303 @@
+/**
+ * Workers that share lanes, as a model: real states of relays and the real rules for crossings and positions, over a
+ * log and a table of leases that do what the database does. Whatever happens in whatever order, everything comes, in
+ * order, and nobody waits for ever.
+ */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { isMet, undelivered } from "../../src/core/delivery/crossing.ts";
+import { type Crossing, NOTHING, type ReadEvent, type Unit } from "../../src/core/delivery/entry.ts";
+import { hasLane, joinLanes } from "../../src/core/delivery/lanes.ts";
+import { comparePositions, leastPosition, type Position } from "../../src/core/delivery/position.ts";
+import { RelayState } from "../../src/core/delivery/relay-state.ts";
+import type { ChangeEvent } from "../../src/core/event.ts";
+
+const KEYS = 8;
+const LANES = 4;
+const ALL = 2 ** LANES - 1;
+const WORKERS = [0, 1, 2];
+const OK = { kind: "acknowledged", code: "200" } as const;
+const RETRY = { kind: "retryable", code: "500", message: "later" } as const;
+
+interface Part {
+  lanes: number;
+  holder: number | null;
+  position: Position;
+  passed: readonly string[];
+}
+
+interface ModelRelay {
+  readonly state: RelayState;
+  readonly parts: readonly Part[];
+  readonly leases: readonly { readonly lanes: number; readonly position: Position }[];
+  ahead: readonly Part[];
+  seen: string;
+  readonly inFlight: Unit[];
+}
+
+const WHAT = ["write", "write", "write", "read", "read", "send", "send", "settle", "settle", "fail"] as const;
+const SELDOM = ["look", "look", "store", "store", "take", "give", "merge", "leave", "kill"] as const;
+type What = (typeof WHAT)[number] | (typeof SELDOM)[number];
+interface Step {
+  readonly what: What;
+  readonly worker: number;
+  readonly number: number;
+}
+
+const laneOf = (key: number) => key % LANES;
+
+class Model {
+  readonly log: ChangeEvent[] = [];
+  readonly delivered: string[] = [];
+  #parts: Part[] = [
+    { lanes: ALL, holder: null, position: { seen: "1:1:", ahead: null, aheadId: null }, passed: [] },
+  ];
+  readonly #agreed = new Map<string, string>();
+  readonly #relays = new Map<number, ModelRelay>();
+  #now = 0;
+
+  step({ what, worker, number }: Step): void {
+    this.#now += 1;
+    if (what === "write") this.#write(number);
+    else if (what === "take") this.#take(worker, number);
+    else if (what === "kill") this.#kill(worker);
+    else {
+      const relay = this.#relays.get(worker);
+      if (relay !== undefined) this.#act(worker, relay, what, number);
+    }
+  }
+
+  /** Goes on, without changes of lanes, until nothing is left. @throws when that does not come */
+  finish(): void {
+    for (const part of this.#parts) part.holder ??= 0;
+    for (const worker of WORKERS) this.#restart(worker);
+    for (let round = 0; this.delivered.length < 10_000; round += 1) {
+      const left = this.log.filter(({ id }) => !this.delivered.includes(id));
+      const behind = this.#parts.filter(({ position }) => position.seen !== this.#end());
+      if (left.length === 0 && behind.length === 0) return;
+      assert.ok(round < 3 * this.log.length + 50, `never come: ${left.map(({ id }) => id)}`);
+      for (const worker of WORKERS)
+        for (const what of ["read", "send", "settle", "look", "store"] as const)
+          this.step({ what, worker, number: 0 });
+    }
+  }
+
+  #act(worker: number, relay: ModelRelay, what: What, number: number): void {
+    const { state, inFlight } = relay;
+    if (what === "read") this.#read(relay);
+    else if (what === "send") this.#send(relay);
+    else if (what === "settle" || what === "fail") {
+      const [unit] = inFlight.splice(number % Math.max(1, inFlight.length), 1);
+      if (unit !== undefined) this.#settle(relay, unit, what === "fail");
+    } else if (what === "look") {
+      const others = this.#parts.filter((part) => !relay.parts.includes(part));
+      for (const entry of [...state.crossings]) if (isMet(entry, others)) state.crossed(entry, this.#now);
+    } else if (what === "store") this.#store(relay);
+    else if (what === "give") this.#give(worker, relay, number);
+    else if (what === "merge") this.#merge(worker, relay);
+    else if (what === "leave") {
+      this.#drain(worker);
+      for (const part of relay.parts) part.holder = null;
+    }
+  }
+
+  #write(number: number): void {
+    const id = String(this.log.length + 1);
+    const [key, other] = [number % KEYS, Math.floor(number / KEYS) % KEYS];
+    const kind = Math.floor(number / (KEYS * KEYS)) % 8;
+    const event = { ...NOTHING, id, transactionId: String(this.log.length + 1), schema: "s", table: "t" };
+    if (kind === 0) this.log.push({ ...event, operation: "Truncate" });
+    else if (kind < 4 && key !== other)
+      this.log.push({ ...event, operation: "Update", key: String(key), oldKey: String(other) });
+    else this.log.push({ ...event, operation: "Update", key: String(key) });
+  }
+
+  #end(): string {
+    return `${this.log.length + 1}:${this.log.length + 1}:`;
+  }
+
+  #read(relay: ModelRelay): void {
+    if (relay.seen === this.#end() && !this.#agreed.has(relay.seen)) return;
+    const ahead = this.#agreed.get(relay.seen) ?? this.#end();
+    this.#agreed.set(relay.seen, ahead);
+    const [from, to] = [relay.seen, ahead].map((text) => Number(text.split(":")[0]));
+    const lanes = joinLanes(relay.leases);
+    const rows = this.log
+      .slice((from as number) - 1, (to as number) - 1)
+      .flatMap((event) => rowOf(event, lanes));
+    relay.state.add(ahead, undelivered(rows, relay.leases), true, this.#now, () => true);
+    relay.seen = ahead;
+  }
+
+  #send({ state, inFlight }: ModelRelay): void {
+    const unit = state.next(this.#now);
+    if (unit === null) return;
+    inFlight.push(unit);
+  }
+
+  /** What fails was not delivered; an answer that a killed worker did not see was. */
+  #settle({ state }: ModelRelay, unit: Unit, fails: boolean): void {
+    if (!fails) this.delivered.push(...state.payload(unit).map(({ id }) => id));
+    state.settle(unit, fails ? RETRY : OK, this.#now);
+  }
+
+  #store(relay: ModelRelay): void {
+    const position = relay.state.position();
+    const reached = relay.ahead.filter((part) => comparePositions(position, part.position) >= 0);
+    relay.ahead = relay.ahead.filter((part) => !reached.includes(part));
+    for (const part of relay.parts.filter((one) => !relay.ahead.includes(one))) {
+      assert.ok(comparePositions(position, part.position) >= 0, "a position never goes back");
+      [part.position, part.passed] = [position, []];
+    }
+  }
+
+  #drain(worker: number): void {
+    const relay = this.#relays.get(worker);
+    if (relay === undefined) return;
+    for (const unit of relay.inFlight) this.#settle(relay, unit, false);
+    this.#store(relay);
+    const passed = relay.state.passedBeyond();
+    if (passed.length > 0) for (const part of relay.parts) part.passed = passed;
+    this.#relays.delete(worker);
+  }
+
+  #restart(worker: number): void {
+    this.#drain(worker);
+    const parts = this.#parts.filter(({ holder }) => holder === worker);
+    if (parts.length === 0) return;
+    const leases = parts.map(({ lanes, position }) => ({ lanes, position }));
+    const start = leastPosition(parts.map(({ position }) => position)) as Position;
+    assert.equal(start.ahead === null || this.#agreed.get(start.seen) === start.ahead, true);
+    const options = {
+      ordering: "Key",
+      maxEvents: 1,
+      maxBytes: 1000,
+      maxWaitMs: 0,
+      maxInFlight: 3,
+      attempts: 1000,
+      maxParked: 0,
+      backoffMs: () => 1,
+    } as const;
+    const passed = parts.flatMap((part) => part.passed);
+    const state = new RelayState(options, start, [], passed);
+    const ahead = parts.filter(({ position }) => comparePositions(position, start) > 0);
+    // In the middle of a window a relay reads its rest: here, the whole, of which it passes over what is done.
+    const relay = { state, parts, leases, ahead, seen: start.seen, inFlight: [] };
+    this.#relays.set(worker, relay);
+    if (start.ahead !== null) this.#readRest(relay, start);
+  }
+
+  #readRest(relay: ModelRelay, { seen, ahead, aheadId }: Position): void {
+    const [from, to] = [seen, ahead as string].map((text) => Number(text.split(":")[0]));
+    const rows = this.log
+      .slice((from as number) - 1, (to as number) - 1)
+      .filter(({ id }) => Number(id) > Number(aheadId))
+      .flatMap((event) => rowOf(event, joinLanes(relay.leases)));
+    relay.state.add(ahead as string, undelivered(rows, relay.leases), true, this.#now, () => true);
+    relay.seen = ahead as string;
+  }
+
+  /** Takes a part that nobody holds, or half of it. */
+  #take(worker: number, number: number): void {
+    const free = this.#parts.filter(({ holder }) => holder === null);
+    const part = free[number % Math.max(1, free.length)];
+    if (part === undefined) return;
+    if (number % 2 === 0) this.#cut(part, part.lanes & 0b0101);
+    part.holder = worker;
+    this.#restart(worker);
+  }
+
+  #give(worker: number, relay: ModelRelay, number: number): void {
+    const part = relay.parts[number % relay.parts.length] as Part;
+    this.#drain(worker);
+    const rest = number % 2 === 0 ? 0 : part.lanes & 0b0011;
+    if (rest === 0 || rest === part.lanes) part.holder = null;
+    else this.#cut(part, part.lanes & ~rest);
+    this.#restart(worker);
+  }
+
+  /** Lanes of a part become another one that nobody holds. */
+  #cut(part: Part, lanes: number): void {
+    if (lanes === 0 || lanes === part.lanes) return;
+    part.lanes &= ~lanes;
+    this.#parts.push({ ...part, lanes, holder: null });
+  }
+
+  #merge(worker: number, relay: ModelRelay): void {
+    if (relay.ahead.length > 0 || relay.parts.length < 2) return;
+    this.#drain(worker);
+    const [one, ...rest] = relay.parts as [Part, ...Part[]];
+    assert.ok(rest.every(({ position }) => comparePositions(position, one.position) === 0));
+    one.lanes = joinLanes(relay.parts);
+    this.#parts = this.#parts.filter((part) => !rest.includes(part));
+    this.#restart(worker);
+  }
+
+  #kill(worker: number): void {
+    const relay = this.#relays.get(worker);
+    if (relay === undefined) return;
+    for (const unit of relay.inFlight) this.delivered.push(...relay.state.payload(unit).map(({ id }) => id));
+    this.#relays.delete(worker);
+    for (const part of this.#parts) if (part.holder === worker) part.holder = null;
+  }
+}
+
+/** As `concerns` and `crossingOf` have it. */
+function rowOf(event: ChangeEvent, lanes: number): ReadEvent[] {
+  const truncate = event.operation === "Truncate";
+  const lane = truncate ? 0 : laneOf(Number(event.key));
+  const oldLane = event.oldKey === null ? null : laneOf(Number(event.oldKey));
+  const ours = hasLane(lanes, lane);
+  if (!truncate && !ours && (oldLane === null || !hasLane(lanes, oldLane))) return [];
+  const alone = !truncate && (oldLane === null || hasLane(lanes, oldLane) === ours);
+  const crossing: Crossing = ours ? "ours" : "theirs";
+  return [{ event, bytes: 1, deferred: false, lane, oldLane, ...(alone ? {} : { crossing }) }];
+}
+
+/** By first delivery: of each key in the order of the log, and a Truncate between what is before and after it. */
+function assertOrder(log: readonly ChangeEvent[], delivered: readonly string[]): void {
+  const place = new Map<string, number>();
+  for (const [index, id] of delivered.entries()) if (!place.has(id)) place.set(id, index);
+  const at = ({ id }: ChangeEvent) => place.get(id) as number;
+  const keysOf = ({ key, oldKey }: ChangeEvent) => [key, oldKey].filter((one) => one !== null);
+  for (const [index, event] of log.entries())
+    for (const earlier of log.slice(0, index)) {
+      const keys = keysOf(earlier);
+      const tied = keys.length === 0 || event.key === null || keysOf(event).some((key) => keys.includes(key));
+      if (tied) assert.ok(at(earlier) < at(event), `${event.id} came before ${earlier.id}`);
+    }
+}
+
+const step = (...kinds: What[]) =>
+  fc.record({ what: fc.constantFrom(...kinds), worker: fc.constantFrom(...WORKERS), number: fc.nat(1023) });
+
+describe("workers that share lanes", () => {
+  test("G1 G2 G5 whatever is taken, given away and joined while events cross lanes: all come once, in order, and nobody waits for ever", () => {
+    const kinds = [...WHAT, ...SELDOM].filter((one) => one !== "kill");
+    fc.assert(
+      fc.property(fc.array(step(...kinds), { minLength: 50, maxLength: 300, size: "max" }), (steps) => {
+        const model = new Model();
+        for (const one of steps) model.step(one);
+        model.finish();
+        assertOrder(model.log, model.delivered);
+        const twice = model.delivered.filter((id, at) => model.delivered.indexOf(id) !== at);
+        assert.deepEqual(twice, []);
+      }),
+    );
+  });
+
+  test("G1 G2 the same while workers are killed, but that events may come twice", () => {
+    fc.assert(
+      fc.property(
+        fc.array(step(...WHAT, ...SELDOM), { minLength: 50, maxLength: 300, size: "max" }),
+        (steps) => {
+          const model = new Model();
+          for (const one of steps) model.step(one);
+          model.finish();
+          assertOrder(model.log, model.delivered);
+        },
+      ),
+    );
+  });
+});

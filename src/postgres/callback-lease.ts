@@ -13,6 +13,7 @@ import type { ClientBase, Pool } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
 import { ALL_LANES, type LanePart } from "../core/delivery/lanes.ts";
 import { leastPosition, type Position } from "../core/delivery/position.ts";
+import { PROMPT } from "./silent-connections.ts";
 
 /** A database session, by which others see that the holder is alive. */
 export interface HolderSession {
@@ -66,6 +67,7 @@ export class CallbackLeases {
   async announce(callbacks: readonly string[], { id, session, leaseSeconds }: Holder): Promise<boolean> {
     await this.#pool.query(`select ${this.#schema}.follow_server()`);
     const { rows } = await this.#pool.query<{ unknown: boolean }>({
+      ...PROMPT,
       text: `
         insert into ${this.#schema}.worker (id, callbacks, expires_at, pid, started)
         values ($1, $2, clock_timestamp() + make_interval(secs => $3), $4, $5)
@@ -98,6 +100,7 @@ export class CallbackLeases {
       lanes: string;
       holder: string | null;
     }>({
+      ...PROMPT,
       text: `
         select callback.name, coalesce(lease.part, 0) as part, coalesce(lease.lanes, ${ALL_LANES}) as lanes,
           case when lease.part is null
@@ -178,6 +181,7 @@ export class CallbackLeases {
     ] as const) {
       if (mine.length === 0) continue;
       const { rows } = await this.#pool.query<[string, number]>({
+        ...PROMPT,
         text: `
           update ${this.#schema}.${table} as leased
           set expires_at = clock_timestamp() + make_interval(secs => $3), holder_pid = $4, holder_started = $5

@@ -4,6 +4,10 @@ import { type ConnectionOptions, checkServerIdentity } from "node:tls";
 import pg from "pg";
 import { PgEventsError } from "../core/errors.ts";
 import { type DatabaseSettings, isLoopback, type TlsSettings } from "../core/settings/database.ts";
+import { cutSilentConnections } from "./silent-connections.ts";
+
+/** Milliseconds that one query of a worker may take: the first read of a long backlog needs some. */
+const WORKER_QUERY_MS = 300_000;
 
 /** What a connection is for; part of its application_name, `pg-events/<purpose>`. */
 export type ConnectionPurpose = "build" | "worker" | "status" | "types";
@@ -18,7 +22,6 @@ export async function connectDatabase(
   purpose: ConnectionPurpose,
 ): Promise<pg.Client> {
   const client = new GuardedClient(clientConfig(settings, purpose));
-  client.on("error", () => undefined); // the query under way, or the next one, reports it
   try {
     await client.connect();
   } catch (error) {
@@ -38,6 +41,7 @@ export function createPool(settings: DatabaseSettings, purpose: ConnectionPurpos
     keepAlive: true,
   });
   pool.on("error", () => undefined); // an idle connection ended: the next query gets a new one
+  cutSilentConnections(pool);
   return pool;
 }
 
@@ -55,6 +59,7 @@ class GuardedClient extends pg.Client {
 
   constructor(config: GuardedConfig = {}) {
     super(config);
+    this.on("error", () => undefined); // the query under way, or the next one, reports it
     this.connection.on(
       "parameterStatus",
       ({ parameterName, parameterValue }: { parameterName: string; parameterValue: string }) => {
@@ -105,7 +110,7 @@ function clientConfig(settings: DatabaseSettings, purpose: ConnectionPurpose): G
     application_name: `pg-events/${purpose}`,
     connectionTimeoutMillis: settings.connectTimeoutSeconds * 1000,
     keepAlive: true,
-    ...(purpose === "worker" ? {} : { query_timeout: (settings.statementTimeoutSeconds + 5) * 1000 }),
+    query_timeout: purpose === "worker" ? WORKER_QUERY_MS : (settings.statementTimeoutSeconds + 5) * 1000,
   };
 }
 

@@ -11,6 +11,7 @@ import type { Position } from "../core/delivery/position.ts";
 import type { Lease } from "./callback-lease.ts";
 import { storeDeadLetter } from "./dead-letters.ts";
 import { type OutboxReader, type ResentFields, resentOf } from "./outbox.ts";
+import { PROMPT } from "./silent-connections.ts";
 import { bare, readably } from "./unreadable.ts";
 
 export interface DeadLetter {
@@ -88,6 +89,7 @@ export class RelayStore {
     if (done.length === 0) {
       const { rowCount } = await this.#pool.query({
         name: whole ? "pgevents_checkpoint" : "pgevents_checkpoint_lanes",
+        ...PROMPT,
         text: update,
         values,
       });
@@ -119,6 +121,7 @@ export class RelayStore {
   async positionsOfOthers(): Promise<LanePosition[]> {
     const { rows } = await this.#pool.query<[number, string, string, string | null, string | null]>({
       name: "pgevents_others",
+      ...PROMPT,
       text: `
         select part, lanes::text, seen::text, ahead::text, ahead_id::text
         from ${this.#names.schema}.lease

@@ -10,15 +10,16 @@ import { CATALOG_SETTINGS } from "./catalog.ts";
  */
 export async function schemaFingerprint(pool: Pool): Promise<string> {
   const client = await pool.connect();
+  let failure: Error | undefined;
   try {
     const results: unknown = await client.query(`begin; ${CATALOG_SETTINGS}; ${FINGERPRINT_QUERY}; commit`);
     const answer = (results as QueryResult<{ fingerprint: string }>[]).find(({ rows }) => rows.length > 0);
     return answer?.rows[0]?.fingerprint ?? "";
   } catch (error) {
-    await client.query("rollback").catch(() => undefined);
+    failure = error as Error;
     throw error;
   } finally {
-    client.release();
+    client.release(failure); // which ends the transaction with the connection, should there be no answer any more
   }
 }
 

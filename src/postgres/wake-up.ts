@@ -16,6 +16,10 @@
 import type { Client } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
 import { type HolderSession, LANES_CHANGED } from "./callback-lease.ts";
+import { PROMPT } from "./silent-connections.ts";
+
+/** Milliseconds between looks whether the connection is still there: nothing comes on it for as long as nothing happens. */
+const LOOK_MS = 10_000;
 
 export class WakeUp {
   readonly #names: CaptureNames;
@@ -127,18 +131,23 @@ export class WakeUp {
     const lost = (error: unknown) => {
       if (failed) return; // a cut connection raises error twice, then end
       failed = true;
+      clearInterval(looking);
+      void client.end().catch(() => undefined);
       if (this.#client === client) {
         this.#forget();
         if (!this.#closed) this.#onError(error);
         this.wakeReaders();
       }
     };
+    const looking = setInterval(() => {
+      client.query({ text: "select 1", ...PROMPT }).catch(lost);
+    }, LOOK_MS);
     client.on("error", lost);
     client.on("end", () => lost(new Error("the wake-up connection ended")));
     client.on("notification", ({ payload }) =>
       payload === LANES_CHANGED ? this.#onLanesChanged() : this.#wake(),
     );
-    await client.query(`listen ${this.#names.channel}`);
+    await client.query({ text: `listen ${this.#names.channel}`, ...PROMPT });
     const { rows } = await client.query<{
       listens: boolean;
       prepares: boolean;
@@ -149,6 +158,7 @@ export class WakeUp {
           pg_catalog.current_setting('max_prepared_transactions') <> '0' as prepares, pid, backend_start::text as started
         from pg_catalog.pg_stat_activity where pid = pg_catalog.pg_backend_pid()`,
       values: [this.#names.channel],
+      ...PROMPT,
     });
     const row = rows[0];
     this.#polls = row?.listens !== true || row.prepares;
@@ -162,10 +172,11 @@ export class WakeUp {
       const client = this.#client;
       if (client === null || this.#polls) return false;
       const [lockClass, lockObject] = this.#names.wakeLock;
-      const { rows } = await client.query<{ mine: boolean; theirs: boolean }>(LOCK_QUERY, [
-        lockClass,
-        lockObject,
-      ]);
+      const { rows } = await client.query<{ mine: boolean; theirs: boolean }>({
+        text: LOCK_QUERY,
+        values: [lockClass, lockObject],
+        ...PROMPT,
+      });
       if (this.#client !== client) return false;
       this.#holdsLock = rows[0]?.mine === true;
       if (!this.#holdsLock && rows[0]?.theirs !== true) return false;

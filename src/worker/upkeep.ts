@@ -88,14 +88,18 @@ function outboxRound({ source, pool, names, metrics, log }: UpkeepOptions): () =
   return async () => {
     const client = await pool.connect();
     let report: OutboxReport;
+    let failure: Error | undefined;
     try {
       report = await keepOutbox(client, names, capture);
       const { pausedSince, skippedChanges } = await readLosses(client, names);
       metrics.capturePaused.set(pausedSince === null ? 0 : 1);
       metrics.skippedChanges.reset();
       metrics.skippedChanges.inc(skippedChanges);
+    } catch (error) {
+      failure = error as Error;
+      throw error;
     } finally {
-      client.release();
+      client.release(failure); // not to be used again after an error: there may be no answer on it any more
     }
     const { moved, opened, emptied, dropped, capture: change, skipped, backlog, reached } = report;
     if (moved) log.warn({}, "the database was copied to another server: positions were renewed");

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 const ROOT = join(import.meta.dirname, "../..");
-const SCENARIOS = 57;
+const SCENARIOS = 58;
 
 /** The scenarios in the titles of a test file. */
 function scenariosIn(path: string): Set<string> {

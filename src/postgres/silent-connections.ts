@@ -1,0 +1,43 @@
+/**
+ * Connections on which no answer comes any more: the path or the host is gone and nobody said so. TCP alone
+ * notices that after minutes at best. Queries that are short by nature wait PROMPT for their answer; when one waits
+ * in vain, all connections of the pool that have been silent for long are cut, which ends what waits on them, and
+ * it is tried again on new ones.
+ */
+import type { Pool, PoolClient } from "pg";
+
+/** Part of a query whose answer comes at once from a server that is well. */
+export const PROMPT = { query_timeout: 10_000 } as const;
+
+/** Milliseconds for which a connection has been at the same query, or idle, to count as silent. */
+const SILENT_MS = 5000;
+
+/** What the driver rejects with when `query_timeout` is over. */
+const TIMEOUT = "Query read timeout";
+
+/** Cuts the silent connections of this pool when one of its queries waited in vain. */
+export function cutSilentConnections(pool: Pool): void {
+  const takenMs = new Map<PoolClient, number>();
+  pool.on("acquire", (client) => takenMs.set(client, performance.now()));
+  pool.on("remove", (client) => takenMs.delete(client));
+  pool.on("release", (error: Error | undefined, client) => {
+    if (error?.message !== TIMEOUT) return;
+    const latestMs = performance.now() - SILENT_MS;
+    for (const [one, sinceMs] of takenMs) if (one !== client && sinceMs < latestMs) cut(one);
+    void cancel(pool, client);
+  });
+}
+
+function cut(client: PoolClient): void {
+  (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+}
+
+/** If the server is there after all, and the query waits for a lock say, it must not pile up with the next ones. */
+async function cancel(pool: Pool, client: PoolClient): Promise<void> {
+  const { processID } = client as { processID?: number | null };
+  if (processID === undefined || processID === null) return;
+  const text = `
+    select pg_catalog.pg_cancel_backend(pid) from pg_catalog.pg_stat_activity
+    where pid = $1 and usename = current_user and application_name = pg_catalog.current_setting('application_name')`;
+  await pool.query({ text, values: [processID], ...PROMPT }).catch(() => undefined);
+}

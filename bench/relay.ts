@@ -92,7 +92,7 @@ async function latencyRow(bench: Bench, receiver: BenchReceiver, rate: number): 
   return `| ${rate} | ${at(0.5)} | ${at(0.99)} | ${at(0.9999)} |`;
 }
 
-function worker(bench: Bench, source: PgEventSource): ChildProcess {
+export function worker(bench: Bench, source: PgEventSource): ChildProcess {
   const env = {
     ...process.env,
     PG_EVENTS_SOURCE: JSON.stringify(source),

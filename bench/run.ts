@@ -1,5 +1,6 @@
-/** `npm run bench [writers|relay|builds|retained]`: prints Markdown tables of medians with their ranges. */
+/** `npm run bench [writers|relay|crash|builds|retained]`: prints Markdown tables of medians with their ranges. */
 import { benchBuilds } from "./builds.ts";
+import { benchCrash } from "./crash.ts";
 import { benchRelay } from "./relay.ts";
 import { benchRetained } from "./retained.ts";
 import { machine, startBench } from "./setup.ts";
@@ -11,6 +12,7 @@ try {
   const lines = [await machine(bench.client), ""];
   if (wanted.length === 0 || wanted.includes("writers")) lines.push(...(await benchWriters(bench)), "");
   if (wanted.length === 0 || wanted.includes("relay")) lines.push(...(await benchRelay(bench)), "");
+  if (wanted.length === 0 || wanted.includes("crash")) lines.push(...(await benchCrash(bench)), "");
   if (wanted.length === 0 || wanted.includes("builds")) lines.push(...(await benchBuilds(bench)), "");
   if (wanted.length === 0 || wanted.includes("retained")) lines.push(...(await benchRetained(bench)), "");
   process.stdout.write(`${lines.join("\n")}\n`);

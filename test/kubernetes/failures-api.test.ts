@@ -31,6 +31,17 @@ const errorEvent =
     return true;
   };
 
+/** Keeps the Secret in a namespace that is being deleted, to the end of the test. */
+async function holdSecret(t: TestContext, { cluster, namespace }: Scene): Promise<void> {
+  const hold = (finalizers: string[] | null) =>
+    cluster.request("PATCH", `/api/v1/namespaces/${namespace}/secrets/shop-db`, {
+      body: { metadata: { finalizers } },
+      type: "application/merge-patch+json",
+    });
+  await hold(["test.pgevents.dev/hold"]);
+  t.after(() => hold(null));
+}
+
 /** Ends the watches, and meets the next ones with a fault: so many of them, or until it is taken back. */
 function meetWatches(
   proxy: ApiProxy,
@@ -50,7 +61,7 @@ function meetWatches(
 describe("between operator and API server", { concurrency: 2 }, () => {
   // Takes as long as a watch may be silent, so it runs beside the others.
   test("F4 a watch that says nothing any more is given up, and what it did not tell is done", {
-    timeout: 240_000,
+    timeout: 180_000,
   }, async (t) => {
     const plane = await useControlPlane(t);
     if (plane === null) return;
@@ -67,7 +78,9 @@ describe("between operator and API server", { concurrency: 2 }, () => {
     const met = meetWatches(proxy, SILENCE, { times: 1 });
     await eventually(() => met() === 1, { what: "the silent watch", timeoutMs: 60_000 });
     await sources.apply({ capture: { schemaName: "pgevents_later" } }, "later", QUIET);
-    await sources.waitFor("Built", "True", undefined, { name: "later", timeoutMs: 115_000 });
+    const within = { name: "later", timeoutMs: 60_000 };
+    await sources.waitFor("CredentialsResolved", "True", undefined, within);
+    await sources.waitFor("Built", "True", undefined, within);
   });
 
   describe("an operator that meets", { concurrency: 1 }, () => {
@@ -243,6 +256,8 @@ describe("between operator and API server", { concurrency: 2 }, () => {
     test("F30 a namespace that is being deleted makes nothing there, and does not ask again and again", async (t) => {
       const scene = await built(t);
       if (scene === null) return;
+      // The namespace ends in any order. Without its Secret the source would not come to its Deployment any more.
+      await holdSecret(t, scene);
       const met = meetWatches(scene.proxy, SILENCE); // it does not hear that the source is to go
       await eventually(() => met() > 0, { timeoutMs: 60_000 });
       const path = `/apis/apps/v1/namespaces/${scene.namespace}/deployments/shop`;

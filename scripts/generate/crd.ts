@@ -10,6 +10,7 @@ const PRINTER_COLUMNS = [
   { name: "Tables", type: "integer", jsonPath: ".status.build.tables" },
   { name: "Workers", type: "integer", jsonPath: ".status.worker.readyReplicas" },
   { name: "Pending", type: "integer", jsonPath: ".status.delivery.pendingEvents", priority: 1 },
+  { name: "Oldest", type: "date", jsonPath: ".status.delivery.oldestPendingTime", priority: 1 },
   { name: "Message", type: "string", jsonPath: `${READY}.message`, priority: 1 },
   { name: "Age", type: "date", jsonPath: ".metadata.creationTimestamp" },
 ];

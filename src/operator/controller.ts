@@ -104,6 +104,7 @@ export class Controller {
         for (const watch of this.#sources) watch.update(before, written);
       },
       applied: new Map(),
+      written: new Map(),
       refusals: new Refusals(),
       plurals: new ResourceNames(client),
       epoch: () => this.#epoch,

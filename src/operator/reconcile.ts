@@ -42,6 +42,7 @@ export async function reconcile(world: World, key: string, signal: AbortSignal):
     const [namespace = "", name = ""] = key.split("/");
     world.metrics.forget(namespace, name, Object.keys(CONDITION_TYPES));
     world.applied.delete(key);
+    world.written.delete(key);
     world.refusals.forget(key);
     return null;
   }

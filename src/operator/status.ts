@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { PgEventSource } from "../core/api/source.ts";
 import type { PgEventSourceStatus } from "../core/api/status.ts";
+import { withoutFlow } from "../core/reconcile/status-parts.ts";
 import { transitions } from "../core/reconcile/transitions.ts";
 import type { KubernetesObject } from "../kubernetes/client.ts";
 import { writeSource } from "./source-write.ts";
@@ -13,6 +14,9 @@ export type Source = KubernetesObject & {
   readonly status?: PgEventSourceStatus;
 };
 
+/** Milliseconds between writes for nothing but how many events wait, and for how long. */
+const FLOW_MS = 60_000;
+
 /** @returns the source as it is stored now */
 export async function writeStatus(
   world: World,
@@ -23,10 +27,15 @@ export async function writeStatus(
   const { namespace = "", name } = object.metadata;
   world.metrics.conditions(namespace, name, status);
   if (isDeepStrictEqual(object.status, status)) return object;
+  const key = `${namespace}/${name}`;
+  const flowsOnly = isDeepStrictEqual(withoutFlow(object.status ?? {}), withoutFlow(status));
+  if (flowsOnly && performance.now() - (world.written.get(key) ?? Number.NEGATIVE_INFINITY) < FLOW_MS)
+    return object;
   const write = { subresource: "status", fieldManager: STATUS_MANAGER, part: { status } } as const;
   const written = await writeSource<Source>(world, object, write, signal);
   if (written === null) return object; // our copy was old
   world.remember(object, written);
+  world.written.set(key, performance.now());
   for (const event of transitions(object.status, status)) tell(world, object, event);
   return written;
 }

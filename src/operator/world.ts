@@ -35,8 +35,10 @@ export interface World {
   readonly deployment: (key: string) => KubernetesObject | undefined;
   /** Puts what a write gave back in place of the copy it was based on, unless that has moved on. */
   readonly remember: (before: KubernetesObject, written: KubernetesObject) => void;
-  /** Fingerprint of the Deployment last applied, by the source's uid: what is wanted no longer must go. */
+  /** Fingerprint of the Deployment last applied, by the source's `namespace/name`: what is wanted no longer must go. */
   readonly applied: Map<string, string>;
+  /** When the status of a source was last written, monotonic milliseconds. */
+  readonly written: Map<string, number>;
   readonly refusals: Refusals;
   readonly plurals: ResourceNames;
   /** The leader's epoch. */

@@ -19,6 +19,8 @@ export interface CallbackDelivery {
   readonly pending: number;
   /** Age of the oldest pending event in seconds, by the database's clock; 0 without one. */
   readonly oldestAgeSeconds: number;
+  /** When it was written, RFC 3339; null without one. */
+  readonly oldestPendingTime: string | null;
   readonly deadLetters: number;
   /** Events of keys whose attempts fail for long, and what came after them; not among `pending`. */
   readonly parked: number;
@@ -46,6 +48,7 @@ export async function readDeliveryStatus(
     stateSince: row.state_since,
     pending: row.counted < COUNT_LIMIT ? row.counted : Math.max(COUNT_LIMIT, Number(row.id_distance)),
     oldestAgeSeconds: Math.max(0, Number(row.oldest_age)),
+    oldestPendingTime: row.oldest_time,
     deadLetters: Number(row.dead_letters),
     parked: Number(row.parked),
     resending: Number(row.resending),
@@ -77,6 +80,7 @@ interface DeliveryRow {
   counted: number;
   id_distance: string;
   oldest_age: string;
+  oldest_time: string | null;
   dead_letters: string;
   parked: string;
   resending: string;
@@ -94,6 +98,7 @@ const statusQuery = (schema: string) => `
     pending.counted::integer as counted,
     greatest((select last_value from ${schema}.outbox_id) - coalesce(callback.ahead_id, pending.first_id, 0), 0)::text as id_distance,
     coalesce(extract(epoch from clock_timestamp() - pending.oldest), 0)::text as oldest_age,
+    ${rfc3339("pending.oldest")} as oldest_time,
     (select count(*) from ${schema}.dead_letter where dead_letter.callback = callback.name)::text as dead_letters,
     resent.parked::text,
     resent.resending::text,

@@ -110,7 +110,10 @@ function outboxRound({ source, pool, names, metrics, log }: UpkeepOptions): () =
     if (skipped > 0)
       log.warn({ skipped }, "changes could not be captured, and are lost; the PostgreSQL log says why");
     if (reached !== null && reached !== told)
-      log.warn({ limit: describeBacklog(reached, capture.backlog, backlog) }, "the outbox is at its limit");
+      log.warn(
+        { limit: describeBacklog(reached, capture.backlog, backlog), bytes: backlog.bytes },
+        "the outbox is at its limit",
+      );
     told = reached;
     metrics.outboxBytes.set(backlog.bytes);
     for (const limit of ["Bytes", "Age"]) metrics.limitReached.set({ limit }, limit === reached ? 1 : 0);

@@ -21,6 +21,7 @@ import type {
 import { nextCleanupMs, nextLookMs } from "../../src/core/reconcile/schedule.ts";
 import { transitions } from "../../src/core/reconcile/transitions.ts";
 
+const T0 = "2025-12-31T23:00:00Z";
 const T1 = "2026-01-01T00:00:00Z";
 const T2 = "2026-01-01T00:01:00Z";
 
@@ -51,7 +52,7 @@ const ORDERS: ObservedDelivery = {
   state: "Delivering",
   lastError: null,
   pending: 4,
-  oldestAgeSeconds: 7.4,
+  oldestPendingTime: T0,
   deadLetters: 1,
   lostEvents: 0,
 };
@@ -134,14 +135,14 @@ describe("the status of a source", () => {
         readyReplicas: 2,
         selector: "app.kubernetes.io/name=pgevents-worker,pgevents.dev/source=shop",
       },
-      delivery: { pendingEvents: 4, oldestAgeSeconds: 7, deadLetters: 1, lostEvents: 0 },
+      delivery: { pendingEvents: 4, oldestPendingTime: T0, deadLetters: 1, lostEvents: 0 },
       callbacks: [
         {
           name: "orders",
           uri: "https://orders.example.com/",
           state: "Delivering",
           pendingEvents: 4,
-          oldestAgeSeconds: 7,
+          oldestPendingTime: T0,
         },
       ],
     });
@@ -324,11 +325,11 @@ describe("the status of a source", () => {
     const status = look({ source: limited, delivery, outbox: { ...OUTBOX, reached: "Bytes", losses } });
     assert.equal(
       conditionOf(status, "Delivering").message,
-      `Changes are not captured, and so lost, since ${T1}, until the outbox is down to half of its limit. The outbox takes 32.0 MiB, more than maxBytes (16.0 MiB). Callback orders has not got an event that is 400 s old: let it take its events, or remove it from spec.callbacks.`,
+      `Changes are not captured, and so lost, since ${T1}, until the outbox is down to half of its limit. The outbox takes more than maxBytes (16.0 MiB). Callback orders has not got the oldest events: let it take its events, or remove it from spec.callbacks.`,
     );
     assert.deepEqual(status.delivery, {
       pendingEvents: 4,
-      oldestAgeSeconds: 7,
+      oldestPendingTime: T0,
       deadLetters: 1,
       lostEvents: 12,
       outboxBytes: 2 ** 25,

@@ -39,6 +39,35 @@ describe("the status", () => {
     const after = await scrape(scene.operator.metricsUrl);
     assert.equal(total(after, STATUS_WRITES), total(settled, STATUS_WRITES));
   });
+
+  test("is not written for nothing but the time that events wait, or their number within a minute", async (t) => {
+    const scene = await suite.scene(t);
+    if (scene === null) return;
+    await scene.connect();
+    await scene.apply();
+    await scene.waitFor("Built", "True");
+    await scene.database.query("insert into public.orders values (1, 1)");
+    const waiting = await eventually(
+      async () => {
+        await scene.askToLook();
+        const { delivery } = (await scene.get())?.status ?? {};
+        return delivery?.pendingEvents === 1 ? delivery : null;
+      },
+      { what: "an event that waits", timeoutMs: 70_000 },
+    );
+    const settled = await eventually(() => settledSamples(scene), { what: "an end of status writes" });
+    await scene.database.query("insert into public.orders values (2, 2)");
+    const looks = async () => total(await scrape(scene.operator.metricsUrl), RECONCILES);
+    for (let look = 0; look < 2; look += 1) {
+      const before = await looks();
+      await scene.askToLook();
+      await eventually(async () => (await looks()) > before, { what: "another reconcile" });
+    }
+    const after = await scrape(scene.operator.metricsUrl);
+    assert.equal(total(after, STATUS_WRITES), total(settled, STATUS_WRITES));
+    assert.deepEqual((await scene.get())?.status?.delivery, waiting);
+    assert.match(waiting.oldestPendingTime ?? "", /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
+  });
 });
 
 const RECONCILES = /^pgevents_reconcile_total/;

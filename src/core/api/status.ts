@@ -69,7 +69,9 @@ export const statusSchema = z
         pendingEvents: count(
           "Events not yet acknowledged, summed over the callbacks; an estimate.",
         ).optional(),
-        oldestAgeSeconds: count("Age of the oldest event that a callback has not got.").optional(),
+        oldestPendingTime: time(
+          "When the oldest event that a callback has not got was written; absent without one.",
+        ).optional(),
         deadLetters: count("Dead letters, summed over the callbacks.").optional(),
         lostEvents: count(
           "Events that `capture.backlog.onLimit` dropped before a callback had them, summed over the callbacks.",
@@ -81,7 +83,9 @@ export const statusSchema = z
         capturePausedSince: time("Changes are not captured since then; absent while they are.").optional(),
       })
       .optional()
-      .meta({ description: "Delivery as a whole, refreshed about once a minute." }),
+      .meta({
+        description: "Delivery as a whole. Numbers of events and bytes are refreshed once a minute at most.",
+      }),
     callbacks: z
       .array(
         z.object({
@@ -90,7 +94,7 @@ export const statusSchema = z
           state: text("Delivering, Failing, Suspended or Waiting.").optional(),
           lastError: text("What the last failed attempt met; never a response body.").optional(),
           pendingEvents: count("Events it has not acknowledged; an estimate above 10,000.").optional(),
-          oldestAgeSeconds: count("Age of the oldest of them.").optional(),
+          oldestPendingTime: time("When the oldest of them was written; absent without one.").optional(),
           lostEvents: count(
             "Events that were dropped before it had them, whatever its filter; an estimate above a million at once.",
           ).optional(),

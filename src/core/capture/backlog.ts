@@ -56,7 +56,7 @@ export function segmentLimits({ retentionSeconds, backlog }: CaptureSpec): {
   };
 }
 
-/** What is over the limit, who holds it back, and what to do, for a person. */
+/** What is over the limit, who holds it back, and what to do, for a person. Without figures that are others at the next look. */
 export function describeBacklog(reached: ReachedLimit, limits: BacklogSpec, backlog: Backlog): string {
   const oldest = backlog.callbacks.reduce<Backlog["callbacks"][number] | null>(
     (most, one) => (one.oldestAgeSeconds > (most?.oldestAgeSeconds ?? 0) ? one : most),
@@ -64,11 +64,11 @@ export function describeBacklog(reached: ReachedLimit, limits: BacklogSpec, back
   );
   const what =
     reached === "Bytes"
-      ? `The outbox takes ${mebibytes(backlog.bytes)}, more than maxBytes (${mebibytes(limits.maxBytes ?? 0)}).`
+      ? `The outbox takes more than maxBytes (${mebibytes(limits.maxBytes ?? 0)}).`
       : `Events wait for longer than maxAgeSeconds (${limits.maxAgeSeconds}).`;
   return oldest === null
     ? `${what} Every callback has its events; retentionSeconds keeps them.`
-    : `${what} Callback ${oldest.name} has not got an event that is ${Math.round(oldest.oldestAgeSeconds)} s old: let it take its events, or remove it from spec.callbacks.`;
+    : `${what} Callback ${oldest.name} has not got the oldest events: let it take its events, or remove it from spec.callbacks.`;
 }
 
 function oldestAge({ callbacks }: Backlog): number {

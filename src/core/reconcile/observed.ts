@@ -54,7 +54,7 @@ export interface ObservedDelivery {
   readonly state: string;
   readonly lastError: string | null;
   readonly pending: number;
-  readonly oldestAgeSeconds: number;
+  readonly oldestPendingTime: string | null;
   readonly deadLetters: number;
   readonly lostEvents: number;
 }

@@ -54,9 +54,10 @@ export function workerStatus(source: PgEventSource, { metadata, status = {} }: O
 
 export function totals(delivery: readonly ObservedDelivery[], outbox: ObservedOutbox | null) {
   const since = outbox?.losses.pausedSince ?? null;
+  const oldest = delivery.flatMap(({ oldestPendingTime }) => oldestPendingTime ?? []).sort()[0];
   return {
     pendingEvents: delivery.reduce((sum, { pending }) => sum + pending, 0),
-    oldestAgeSeconds: Math.round(Math.max(0, ...delivery.map(({ oldestAgeSeconds }) => oldestAgeSeconds))),
+    ...(oldest === undefined ? {} : { oldestPendingTime: oldest }),
     deadLetters: delivery.reduce((sum, { deadLetters }) => sum + deadLetters, 0),
     lostEvents: delivery.reduce((sum, { lostEvents }) => sum + lostEvents, 0),
     ...(outbox === null ? {} : { outboxBytes: outbox.backlog.bytes }),
@@ -91,23 +92,39 @@ export function callbackStatus(
   });
 }
 
+/** The status without what changes at each look while events flow. */
+export function withoutFlow({ delivery, callbacks, ...rest }: PgEventSourceStatus): PgEventSourceStatus {
+  const {
+    pendingEvents: _pending,
+    oldestPendingTime: _oldest,
+    outboxBytes: _bytes,
+    ...steady
+  } = delivery ?? {};
+  const steadily = callbacks?.map(({ pendingEvents: _events, oldestPendingTime: _time, ...one }) => one);
+  return {
+    ...rest,
+    ...(delivery === undefined ? {} : { delivery: steady }),
+    ...(steadily === undefined ? {} : { callbacks: steadily }),
+  };
+}
+
 type CallbackStatus = NonNullable<PgEventSourceStatus["callbacks"]>[number];
-type Counts = Pick<CallbackStatus, "pendingEvents" | "oldestAgeSeconds" | "lostEvents">;
+type Counts = Pick<CallbackStatus, "pendingEvents" | "oldestPendingTime" | "lostEvents">;
 
 function countsOf(seen: ObservedDelivery | undefined): Counts {
   if (seen === undefined) return {};
-  const { pending: pendingEvents, oldestAgeSeconds, lostEvents } = seen;
+  const { pending: pendingEvents, oldestPendingTime, lostEvents } = seen;
   return {
     pendingEvents,
-    oldestAgeSeconds: Math.round(oldestAgeSeconds),
+    ...(oldestPendingTime === null ? {} : { oldestPendingTime }),
     ...(lostEvents === 0 ? {} : { lostEvents }),
   };
 }
 
 function keptCounts(before: CallbackStatus | undefined): Counts {
-  const { pendingEvents, oldestAgeSeconds, lostEvents } = before ?? {};
+  const { pendingEvents, oldestPendingTime, lostEvents } = before ?? {};
   return Object.fromEntries(
-    Object.entries({ pendingEvents, oldestAgeSeconds, lostEvents }).filter(
+    Object.entries({ pendingEvents, oldestPendingTime, lostEvents }).filter(
       ([, value]) => value !== undefined,
     ),
   );

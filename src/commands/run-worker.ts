@@ -5,17 +5,18 @@ import { createTransport } from "../callbacks/registry.ts";
 import type { ModuleSpec } from "../core/api/callback.ts";
 import type { PgEventSource } from "../core/api/source.ts";
 import type { ModuleFunctions } from "../core/delivery/module-functions.ts";
+import { describeError } from "../core/errors.ts";
 import type { DatabaseSettings, ReadSecret } from "../core/settings/database.ts";
 import type { SinkBinding } from "../core/settings/sink-binding.ts";
 import { buildCapture } from "../postgres/build.ts";
-import { connectDatabase, createPool } from "../postgres/connect.ts";
+import { Logins } from "../postgres/logins.ts";
 import type { Logger } from "../runtime/log.ts";
 import { VERSION } from "../version.ts";
 import { runWorker, type WorkerHealth } from "../worker/worker.ts";
 
 export interface WorkerSetup {
   readonly source: PgEventSource;
-  /** Called for each new connection, so that changed credentials are used. */
+  /** Called for each new connection, so that changed credentials are used; what was read last counts when it throws. */
   readonly settings: () => DatabaseSettings;
   readonly readSecret: ReadSecret;
   /** Which functions a module callback calls. */
@@ -36,10 +37,13 @@ const POOL_SIZE = 5;
 export function runWorkerWith(setup: WorkerSetup, signal: AbortSignal): Promise<void> {
   const { source, settings, log } = setup;
   const { capture } = source.spec;
+  const logins = new Logins(lastGood(settings, log));
   const callbacks = source.spec.callbacks.map(({ name }) => name);
   const rebuild = async (): Promise<void> => {
     const request = { capture, callbacks, owner: setup.owner, version: VERSION };
-    const report = await buildCapture(settings(), request, { mode: "apply", onlyIfCurrent: true });
+    const report = await logins.use((current) =>
+      buildCapture(current, request, { mode: "apply", onlyIfCurrent: true }),
+    );
     if (report.changed)
       log.info(
         { tables: report.tables, actions: report.actions.map(({ id }) => id) },
@@ -55,8 +59,8 @@ export function runWorkerWith(setup: WorkerSetup, signal: AbortSignal): Promise<
   return runWorker(
     {
       source,
-      pool: createPool(settings(), "worker", POOL_SIZE),
-      connect: () => connectDatabase(settings(), "worker"),
+      pool: logins.createPool(POOL_SIZE),
+      connect: () => logins.connect(),
       createTransport: (callback, origin) => {
         const binding = setup.bindingOf?.(callback.name);
         return createTransport(callback, {
@@ -76,4 +80,21 @@ export function runWorkerWith(setup: WorkerSetup, signal: AbortSignal): Promise<
     signal,
     setup.onHealth,
   );
+}
+
+/** A Secret that cannot be used does not stop what runs with the one before it; that is told once. */
+function lastGood(settings: () => DatabaseSettings, log: Logger): () => DatabaseSettings {
+  let good = settings();
+  let told = "";
+  return () => {
+    try {
+      good = settings();
+      told = "";
+    } catch (error) {
+      const text = describeError(error);
+      if (text !== told) log.warn({ error: text }, "going on with the database settings from before");
+      told = text;
+    }
+    return good;
+  };
 }

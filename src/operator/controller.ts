@@ -4,6 +4,7 @@
  */
 import type { PgEventSource } from "../core/api/source.ts";
 import { MANAGED_BY } from "../core/reconcile/worker-deployment.ts";
+import { REFUSED_LOGIN_MS } from "../core/settings/refused-login.ts";
 import type { KubernetesApiError } from "../kubernetes/api-error.ts";
 import type { KubernetesClient, KubernetesObject } from "../kubernetes/client.ts";
 import { EventRecorder } from "../kubernetes/event-recorder.ts";
@@ -16,7 +17,6 @@ import type { Logger } from "../runtime/log.ts";
 import type { OperatorMetrics } from "./metrics.ts";
 import type { Readings } from "./process-metrics.ts";
 import { DatabaseUnavailable, reconcile } from "./reconcile.ts";
-import { AUTHENTICATION_RETRY_MS, Refusals } from "./refusals.ts";
 import { DEPLOYMENTS_API, type OperatorOptions, SOURCES_API, type World } from "./world.ts";
 
 const RECONCILE_TIMEOUT_MS = 120_000;
@@ -105,7 +105,7 @@ export class Controller {
       },
       applied: new Map(),
       written: new Map(),
-      refusals: new Refusals(),
+      refusals: new Map(),
       plurals: new ResourceNames(client),
       epoch: () => this.#epoch,
       mayWrite: () => election().holdsSafely,
@@ -227,7 +227,7 @@ export class Controller {
     this.#metrics.reconcileErrors.inc({ controller: CONTROLLER, reason: reason ?? name ?? "Error" });
     this.#log.warn({ source: key, reason, code, error: message }, "reconcile failed, trying again");
     const refused = error instanceof DatabaseUnavailable && error.reason === "AuthenticationFailed";
-    return refused ? AUTHENTICATION_RETRY_MS : null;
+    return refused ? REFUSED_LOGIN_MS : null;
   }
 }
 

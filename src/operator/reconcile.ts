@@ -13,6 +13,7 @@ import { assess, assessDisabled, assessFirst, assessInvalid } from "../core/reco
 import type { Observed, Problem, Step } from "../core/reconcile/observed.ts";
 import { nextLookMs } from "../core/reconcile/schedule.ts";
 import { type DatabaseSettings, databaseFromSecret } from "../core/settings/database.ts";
+import { RefusedLogin } from "../core/settings/refused-login.ts";
 import { hideSecret } from "../runtime/log.ts";
 import { resolveAddresses } from "./addresses.ts";
 import { BuildProgress } from "./build-progress.ts";
@@ -43,7 +44,7 @@ export async function reconcile(world: World, key: string, signal: AbortSignal):
     world.metrics.forget(namespace, name, Object.keys(CONDITION_TYPES));
     world.applied.delete(key);
     world.written.delete(key);
-    world.refusals.forget(key);
+    world.refusals.delete(key);
     return null;
   }
   const { generation = 0, annotations } = object.metadata;
@@ -163,12 +164,15 @@ async function logIn(
   { key, credentials }: { key: string; credentials: string },
   look: () => Promise<DatabaseLook>,
 ): Promise<DatabaseLook> {
-  const recent = refusals.recent(key, credentials);
+  const refused = refusals.get(key) ?? new RefusedLogin();
+  const recent = refused.recent(credentials, performance.now());
   if (recent !== null) return { database: recent, build: null, delivery: null, outbox: null };
   const looked = await look();
   const { database } = looked;
-  if (database?.ok === false && database.reason === "AuthenticationFailed")
-    refusals.note(key, credentials, database);
+  if (database?.ok === false && database.reason === "AuthenticationFailed") {
+    refused.note(credentials, database, performance.now());
+    refusals.set(key, refused);
+  }
   return looked;
 }
 

@@ -1,11 +1,12 @@
 /** What a reconcile works with: the API server, the copies of objects, and how this operator is set. */
 import { API_VERSION, KIND } from "../core/api/source.ts";
+import type { Problem } from "../core/reconcile/observed.ts";
+import type { RefusedLogin } from "../core/settings/refused-login.ts";
 import type { KubernetesClient, KubernetesObject } from "../kubernetes/client.ts";
 import type { EventRecorder, RecordedEvent } from "../kubernetes/event-recorder.ts";
 import type { ResourceNames } from "../kubernetes/resource-names.ts";
 import type { Logger } from "../runtime/log.ts";
 import type { OperatorMetrics } from "./metrics.ts";
-import type { Refusals } from "./refusals.ts";
 
 export const FIELD_MANAGER = "pgevents-operator";
 export const STATUS_MANAGER = "pgevents-operator-status";
@@ -39,7 +40,8 @@ export interface World {
   readonly applied: Map<string, string>;
   /** When the status of a source was last written, monotonic milliseconds. */
   readonly written: Map<string, number>;
-  readonly refusals: Refusals;
+  /** Logins that databases refused, by the source's `namespace/name`. */
+  readonly refusals: Map<string, RefusedLogin<Problem>>;
   readonly plurals: ResourceNames;
   /** The leader's epoch. */
   readonly epoch: () => number;

@@ -1,4 +1,4 @@
-/** The only place that makes connections. Builds the driver's configuration, TLS included, by itself. */
+/** How connections are made; long-running programs make theirs in logins.ts. Builds the driver's configuration, TLS included, by itself. */
 import { isIP } from "node:net";
 import { type ConnectionOptions, checkServerIdentity } from "node:tls";
 import pg from "pg";
@@ -31,15 +31,14 @@ export async function connectDatabase(
   return client;
 }
 
-/** A pool for a worker's reads and checkpoints. Connections are made when they are needed. */
+/** A pool of a command. Connections are made when they are needed. */
 export function createPool(settings: DatabaseSettings, purpose: ConnectionPurpose, max: number): pg.Pool {
-  const pool = new pg.Pool({
-    ...clientConfig(settings, purpose),
-    Client: GuardedClient,
-    max,
-    idleTimeoutMillis: 60_000,
-    keepAlive: true,
-  });
+  return poolOf({ ...clientConfig(settings, purpose), Client: GuardedClient, max });
+}
+
+/** A pool whose connections may end while nobody uses them. */
+export function poolOf(config: pg.PoolConfig): pg.Pool {
+  const pool = new pg.Pool({ ...config, idleTimeoutMillis: 60_000, keepAlive: true });
   pool.on("error", () => undefined); // an idle connection ended: the next query gets a new one
   cutSilentConnections(pool);
   return pool;
@@ -53,7 +52,7 @@ interface GuardedConfig extends pg.ClientConfig {
  * The driver answers whatever way of authentication the server asks for. This one gives a password in
  * clear, or its MD5, only to a server that TLS has verified, or that is this machine.
  */
-class GuardedClient extends pg.Client {
+export class GuardedClient extends pg.Client {
   /** As the server tells it at the login. */
   serverVersion: string | null = null;
 
@@ -95,7 +94,7 @@ function weakAuthentication(): PgEventsError {
   });
 }
 
-function clientConfig(settings: DatabaseSettings, purpose: ConnectionPurpose): GuardedConfig {
+export function clientConfig(settings: DatabaseSettings, purpose: ConnectionPurpose): GuardedConfig {
   const ssl = sslOptions(settings.tls, settings.host);
   return {
     host: settings.host,

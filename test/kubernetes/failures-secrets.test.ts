@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { type AddressInfo, connect as connectTo, createServer } from "node:net";
-import { type TestContext, test } from "node:test";
+import { test } from "node:test";
+import { countingProxy } from "../support/counting-proxy.ts";
 import { assertHidden } from "../support/hidden.ts";
 import { startKubelet } from "../support/kubelet.ts";
 import { scrape, total } from "../support/operator.ts";
@@ -129,7 +129,7 @@ test("F14 G1 a password that is changed under traffic loses no event, and rolls 
 test("F15 a password that is refused is told, is not tried again and again, and rolls no worker", async (t) => {
   const scene = await suite.scene(t);
   if (scene === null) return;
-  const logins = await countingProxy(t, scene.database.settings.port);
+  const logins = await countingProxy(t, scene.database.settings);
   const settings = { ...scene.database.settings, port: logins.port };
   await scene.writeSecret(secretData(settings));
   await scene.apply();
@@ -138,14 +138,14 @@ test("F15 a password that is refused is told, is not tried again and again, and 
   await scene.writeSecret(secretData({ ...settings, password: "wrong-password" }));
   await scene.askToLook();
   await scene.waitFor("DatabaseReachable", "False", "AuthenticationFailed");
-  const { accepted } = logins;
+  const accepted = logins.connections();
   const reconciles = async () => total(await scrape(scene.operator.metricsUrl), /^pgevents_reconcile_total/);
   for (let look = 0; look < 3; look += 1) {
     const before = await reconciles();
     await scene.askToLook();
     await eventually(async () => (await reconciles()) > before, { what: "another reconcile" });
   }
-  assert.equal(logins.accepted, accepted, "no login with the same password within half a minute");
+  assert.equal(logins.connections(), accepted, "no login with the same password within half a minute");
   assert.equal((await scene.deployment()).metadata.generation, metadata.generation);
   await assertHidden(scene, ["wrong-password"]);
   await scene.writeSecret(secretData(settings));
@@ -197,19 +197,3 @@ test("a value that leaves the cluster needs the label, and shows nowhere", async
 });
 
 const secretPath = ({ namespace }: Scene) => `/api/v1/namespaces/${namespace}/secrets/shop-db`;
-
-/** Leads to a port of this machine, and counts the connections. */
-async function countingProxy(t: TestContext, target: number): Promise<{ port: number; accepted: number }> {
-  const state = { port: 0, accepted: 0 };
-  const server = createServer((socket) => {
-    state.accepted += 1;
-    const onward = connectTo(target, "127.0.0.1");
-    for (const [one, other] of [[socket, onward] as const, [onward, socket] as const]) {
-      one.pipe(other);
-      one.on("error", () => other.destroy());
-    }
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  t.after(() => void server.close());
-  return Object.assign(state, { port: (server.address() as AddressInfo).port });
-}

@@ -1,6 +1,6 @@
-/** Stands between the driver and a server and notes each query that is sent: how often a program waits for an answer. */
+/** Stands between the driver and a server and notes connections, and each query that is sent: how often a program waits for an answer. */
 import { once } from "node:events";
-import { type AddressInfo, connect, createServer } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import type { TestEnd } from "./postgres.ts";
 
 export interface CountingProxy {
@@ -9,6 +9,10 @@ export interface CountingProxy {
   /** Texts of the queries since `reset`, of all connections, in the order they were sent. */
   queries(): readonly string[];
   reset(): void;
+  /** How many were made so far. */
+  connections(): number;
+  /** Resets every connection. */
+  cut(): void;
 }
 
 /** Types of messages that carry the text of a query, and bytes before it. */
@@ -21,7 +25,12 @@ export async function countingProxy(
   target: { readonly host: string; readonly port: number },
 ): Promise<CountingProxy> {
   let seen: string[] = [];
+  let connections = 0;
+  const open = new Set<Socket>();
   const server = createServer((client) => {
+    connections += 1;
+    open.add(client);
+    client.once("close", () => open.delete(client));
     const upstream = connect(target.port, target.host);
     let pending = Buffer.alloc(0);
     let started = false;
@@ -53,6 +62,10 @@ export async function countingProxy(
     host: "127.0.0.1",
     port: (server.address() as AddressInfo).port,
     queries: () => seen,
+    connections: () => connections,
+    cut: () => {
+      for (const client of open) client.resetAndDestroy();
+    },
     reset: () => {
       seen = [];
     },

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { CONDITION_TYPES, REASONS } from "../../src/core/api/conditions.ts";
+import { CONDITION_TYPES, EVENT_REASONS, REASONS } from "../../src/core/api/conditions.ts";
 import { manifestSchema } from "../../src/core/api/parse.ts";
 import { API_VERSION, KIND } from "../../src/core/api/source.ts";
 import { pgEventSourceCrd } from "./crd.ts";
@@ -44,6 +44,12 @@ export function fieldReference(): string {
     table(
       ["Reason", "Meaning"],
       Object.entries(REASONS).map(([reason, text]) => [code(reason), text]),
+    ),
+    "## Events",
+    "A change of Ready is told as a Kubernetes event with its reason. Other events say that something was done:",
+    table(
+      ["Reason", "Meaning"],
+      Object.entries(EVENT_REASONS).map(([reason, text]) => [code(reason), text]),
     ),
   ];
   return `${sections.join("\n\n")}\n`;

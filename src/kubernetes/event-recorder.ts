@@ -3,6 +3,7 @@
  * making more, and each object has a small budget of writes (the limits of client-go's EventCorrelator).
  */
 import { randomUUID } from "node:crypto";
+import type { EventReason } from "../core/api/conditions.ts";
 import { isNotFound } from "./api-error.ts";
 import type { KubernetesClient, KubernetesObject } from "./client.ts";
 import { collectionPath, objectPath } from "./paths.ts";
@@ -16,7 +17,7 @@ const REMEMBERED = 4096;
 
 export interface RecordedEvent {
   readonly type: "Normal" | "Warning";
-  readonly reason: string;
+  readonly reason: EventReason;
   /** Nothing secret, nothing copied from referred objects. */
   readonly message: string;
 }

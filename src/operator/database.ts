@@ -7,11 +7,12 @@ import type { Observed, ObservedBuild, ObservedOutbox, Problem } from "../core/r
 import { captureOwner } from "../core/reconcile/worker-deployment.ts";
 import type { DatabaseSettings } from "../core/settings/database.ts";
 import { keepOutbox } from "../postgres/backlog.ts";
-import { buildCapture } from "../postgres/build.ts";
+import { type BuildReport, buildCapture } from "../postgres/build.ts";
 import { type CallbackDelivery, readDeliveryStatus, readLosses } from "../postgres/delivery-status.ts";
 import type { BuildProgress } from "./build-progress.ts";
 import { addFinalizer } from "./finalize.ts";
 import { publishInstallSql } from "./manual-install.ts";
+import type { BuildTrigger } from "./metrics.ts";
 import type { Source } from "./status.ts";
 import { assertMayWrite, tell, type World } from "./world.ts";
 
@@ -69,10 +70,10 @@ export async function lookAtDatabase(
     // A new leader only writes down its epoch: nothing that anybody needs to be told.
     const changed = report.actions.some(({ kind }) => kind !== "RecordBuild");
     if (changed) {
-      const trigger = triggerOf(object, report.specHash, world.options.version);
+      const trigger = triggerOf(object, report, world.options.version);
       world.metrics.builds.inc({ source_namespace, source: name, trigger, result: "changed" });
       world.metrics.buildSeconds.observe((performance.now() - startedMs) / 1000);
-      const reason = trigger === "schema" ? "SchemaChanged" : "Built";
+      const reason = trigger === "spec" || trigger === "upgrade" ? "Built" : "SchemaChanged";
       tell(world, object, {
         type: "Normal",
         reason,
@@ -104,10 +105,11 @@ export async function lookAtDatabase(
   }
 }
 
-/** Why something had to be built: `schema` when neither the spec nor our version has changed. */
-function triggerOf({ status }: Source, specHash: string, version: string): "spec" | "upgrade" | "schema" {
+/** Why something had to be built. Where neither the spec nor our version has changed: capture was gone, or tables are others. */
+function triggerOf({ status }: Source, { specHash, actions }: BuildReport, version: string): BuildTrigger {
   if (status?.build?.specHash !== specHash) return "spec";
-  return status.build.version === version ? "schema" : "upgrade";
+  if (status.build.version !== version) return "upgrade";
+  return actions.some(({ kind }) => kind === "InstallSchema") ? "drift" : "schema";
 }
 
 /** The problem for a condition. */

@@ -9,6 +9,10 @@ const SECONDS = [0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120];
 const SOURCE_LABELS = ["source_namespace", "source"];
 const QUEUE = { name: "pgeventsource" };
 
+/** Why something was built. */
+const BUILD_TRIGGERS = ["spec", "upgrade", "schema", "drift"] as const;
+export type BuildTrigger = (typeof BUILD_TRIGGERS)[number];
+
 export class OperatorMetrics {
   readonly leader: Gauge;
   readonly reconciles: Counter;
@@ -144,7 +148,7 @@ export class OperatorMetrics {
         this.#condition.remove({ source_namespace: namespace, source, type, status });
     }
     this.#suspended.remove({ source_namespace: namespace, source });
-    for (const trigger of ["spec", "schema", "upgrade"]) {
+    for (const trigger of BUILD_TRIGGERS) {
       for (const result of ["changed", "failed"]) {
         this.builds.remove({ source_namespace: namespace, source, trigger, result });
       }

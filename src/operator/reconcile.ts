@@ -70,7 +70,10 @@ export async function reconcile(world: World, key: string, signal: AbortSignal):
   const status = assess(observed, latest.status, now(), world.options.version);
   await writeStatus(world, latest, status, signal);
   world.metrics.suspended(object.metadata.namespace ?? "", object.metadata.name, parsed.spec.suspend);
-  if (observed.database?.ok === false) throw new DatabaseUnavailable(observed.database.reason);
+  const { database } = observed;
+  // A replica may become the primary at any moment, and is no burden meanwhile: it is looked at at the usual pace.
+  if (database?.ok === false && database.reason !== "DatabaseReadOnly")
+    throw new DatabaseUnavailable(database.reason);
   const resyncMs = world.options.resyncSeconds * 1000;
   return nextLookMs(status, { resyncMs, nowMs: Date.now(), random: Math.random() });
 }

@@ -1,5 +1,6 @@
 /** Keeps the worker Deployment of a source as it has to be. */
 import { isDeepStrictEqual } from "node:util";
+import type { EventReason } from "../core/api/conditions.ts";
 import type { PgEventSource } from "../core/api/source.ts";
 import { digest } from "../core/capture/fingerprint.ts";
 import { matches } from "../core/reconcile/matches.ts";
@@ -75,7 +76,8 @@ function tellOfChange(
   applied: Deployment,
 ): void {
   const { name, generation, uid } = applied.metadata;
-  const event = (reason: string, message: string) => tell(world, object, { type: "Normal", reason, message });
+  const event = (reason: EventReason, message: string) =>
+    tell(world, object, { type: "Normal", reason, message });
   if (live === null || live.metadata.uid !== uid) {
     event("DeploymentCreated", `Worker Deployment ${name} was created.`);
   } else if (live.metadata.generation === generation) {

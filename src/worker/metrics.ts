@@ -19,6 +19,7 @@ export interface CallbackMetrics {
 export class WorkerMetrics {
   readonly databaseUp: Gauge;
   readonly databaseReconnects: Counter;
+  readonly clockSkew: Gauge;
   readonly wakeUpMode: Gauge;
   readonly schemaChangeMode: Gauge;
   readonly #deliveries: TalliedCounter;
@@ -49,6 +50,11 @@ export class WorkerMetrics {
     this.databaseReconnects = new Counter({
       name: "pgevents_db_reconnects_total",
       help: "Lost wake-up connections.",
+      registers,
+    });
+    this.clockSkew = new Gauge({
+      name: "pgevents_clock_skew_seconds",
+      help: "Seconds that this machine's clock is ahead of the database's, negative when it is behind.",
       registers,
     });
     this.wakeUpMode = new Gauge({

@@ -7,6 +7,7 @@ import type { CaptureNames } from "../core/capture/names.ts";
 import { hasLane } from "../core/delivery/lanes.ts";
 import { describeError } from "../core/errors.ts";
 import { keepOutbox, type OutboxReport } from "../postgres/backlog.ts";
+import { clockSkewSeconds } from "../postgres/clock.ts";
 import { readDeliveryStatus, readLosses } from "../postgres/delivery-status.ts";
 import { readInstallation } from "../postgres/installation.ts";
 import { schemaFingerprint } from "../postgres/schema-watch.ts";
@@ -20,6 +21,8 @@ import type { Relay } from "./relay.ts";
 const SCHEMA_WATCH_MS = 3000;
 const OUTBOX_MS = 5000;
 const GAUGES_MS = 10_000;
+/** Seconds by which clocks may differ before it is told: receivers refuse signatures after some minutes. */
+const CLOCK_SKEW_SECONDS = 60;
 
 export interface UpkeepOptions {
   readonly source: PgEventSource;
@@ -48,6 +51,7 @@ export async function startUpkeep(options: UpkeepOptions, signal: AbortSignal): 
       ? undefined
       : everyRound(SCHEMA_WATCH_MS, "watching the schema", options, signal, () => watchSchema(rebuild)),
     everyRound(GAUGES_MS, "reading the delivery status", options, signal, () => setGauges(options), false),
+    everyRound(GAUGES_MS, "comparing clocks", options, signal, clockRound(options), false),
   ]);
 }
 
@@ -122,6 +126,22 @@ function outboxRound({ source, pool, names, metrics, log }: UpkeepOptions): () =
       { pool, names, metrics },
       suspended.map(({ name }) => name),
     );
+  };
+}
+
+/** Order, leases and the times in events are the database's; what a signature says, and the lag, are this machine's. */
+function clockRound({ pool, metrics, log }: UpkeepOptions): () => Promise<void> {
+  let told = false;
+  return async () => {
+    const seconds = await clockSkewSeconds(pool);
+    metrics.clockSkew.set(seconds);
+    const differs = Math.abs(seconds) > CLOCK_SKEW_SECONDS;
+    if (differs && !told)
+      log.warn(
+        { seconds: Math.round(seconds) },
+        "this machine's clock is not the database's: receivers may refuse signatures, and the lag in metrics is wrong",
+      );
+    told = differs;
   };
 }
 

@@ -32,7 +32,11 @@ async function scene(t: TestContext) {
   };
 }
 
-const event = (message: string, reason = "Built"): RecordedEvent => ({ type: "Normal", reason, message });
+const event = (message: string, reason: RecordedEvent["reason"] = "Built"): RecordedEvent => ({
+  type: "Normal",
+  reason,
+  message,
+});
 
 test("an event shows at its object; the same one again raises its count, also at the same time", async (t) => {
   const s = await scene(t);

@@ -107,13 +107,14 @@ describe("between operator and API server", { concurrency: 2 }, () => {
       });
     };
 
-    test("F2 F3 410, 429 and a reset on its watches, one after the other, misses no change", async (t) => {
+    test("F2 F3 410, 429, 500 and a reset on its watches, one after the other, misses no change", async (t) => {
       const scene = await built(t);
       if (scene === null) return;
       const faults: Fault[] = [
         (response) => refuse(response, 410),
         errorEvent(410),
         (response) => refuse(response, 429),
+        (response) => refuse(response, 500),
         (response) => {
           response.destroy();
           return true;
@@ -232,6 +233,8 @@ describe("between operator and API server", { concurrency: 2 }, () => {
       await scene.apply();
       await scene.waitFor("Built", "True");
       assert.deepEqual(conflicts, { status: 3, finalizer: 3 });
+      const warnings = (await scene.events()).filter((event) => event.startsWith("Warning"));
+      assert.deepEqual(warnings, []);
       assert.deepEqual((await scene.get())?.metadata.finalizers, ["pgevents.dev/capture"]);
       assert.doesNotMatch(
         scene.operator.stderr,

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import { scrape } from "../support/operator.ts";
 import { ORDERS_CAPTURED, operatorSuite, type Scene } from "../support/operator-suite.ts";
 import { connect } from "../support/postgres.ts";
 import { eventually } from "../support/processes.ts";
@@ -36,7 +37,11 @@ test("F25 capture that was dropped by hand is built again, at once when asked fo
   await scene.database.query("drop schema pgevents cascade");
   assert.deepEqual(await scene.triggers(), {});
   await scene.askToLook();
-  await eventually(async () => Object.keys(await scene.triggers()).length > 0, { what: "the rebuild" });
+  await eventually(async () => assert.deepEqual(await scene.triggers(), ORDERS_CAPTURED) ?? true, {
+    what: "the rebuild",
+  });
+  const drift = `pgevents_builds_total{source_namespace="${scene.namespace}",source="shop",trigger="drift",result="changed"}`;
+  await eventually(async () => (await scrape(scene.operator.metricsUrl)).get(drift) === 1, { what: drift });
 });
 
 test("F22 columns, names, partitions and tables that a user changes are captured as they are then", async (t) => {
@@ -96,7 +101,7 @@ test("F23 a table that a long transaction holds is told; writers are let through
   const { message } = await scene.waitFor("Built", "False", "LockTimeout");
   assert.match(message, /public\.orders/);
   // The build that comes again and again waits in the queue of the lock for a second at most.
-  await scene.database.query("set lock_timeout = '10s'; insert into public.orders values (1, 1)");
+  await scene.database.query("set lock_timeout = '3s'; insert into public.orders values (1, 1)");
   await other.query("commit");
   await scene.waitFor("Built", "True", undefined, { timeoutMs: 60_000 });
 });

@@ -65,12 +65,21 @@ test("F18 a server that is a replica is told as that, and built once it is the p
   await scene.apply();
   await scene.waitFor("DatabaseReachable", "False", "DatabaseReadOnly");
   const admin = await eventually(() => connect(t, server.url), { what: "the standby to take connections" });
+  // Now it takes logins, and only says of itself that it is a replica.
+  await scene.askToLook();
+  await eventually(
+    async () => {
+      const { message } = await scene.waitFor("DatabaseReachable", "False", "DatabaseReadOnly");
+      return !message.includes("57P03");
+    },
+    { what: "a replica that was looked at", timeoutMs: 30_000 },
+  );
   const { rows } = await admin.query("select count(*)::integer from pg_namespace where nspname = 'pgevents'");
   assert.deepEqual(rows, [{ count: 0 }]);
   await admin.query("select pg_promote()");
   await promoted;
   await admin.query("create table public.orders (id integer primary key)");
-  await scene.waitFor("Built", "True", undefined, { timeoutMs: 90_000 }); // by itself
+  await scene.waitFor("Built", "True"); // by itself, within 30 seconds
 });
 
 test("F19 a failover to a server without the capture is noticed, and capture built there", async (t) => {

@@ -58,6 +58,10 @@ test("F28 a database that is away holds the deletion, until it is back", async (
   await scene.remove();
   const { message } = await scene.waitFor("Ready", "False", "CleanupBlocked");
   assert.match(message, /127\.0\.0\.1:1/);
+  await eventually(
+    async () => (await scene.events()).some((event) => event.startsWith("Warning CleanupBlocked:")),
+    { what: "an event" },
+  );
   await scene.connect();
   await scene.waitUntilGone();
   assert.equal(await traces(scene), 0);
@@ -81,7 +85,7 @@ test("F29 a Secret that is gone does not hold the deletion", async (t) => {
   if (scene === null) return;
   await scene.cluster.request("DELETE", `/api/v1/namespaces/${scene.namespace}/secrets/shop-db`);
   await scene.remove();
-  await scene.waitUntilGone();
+  await scene.waitUntilGone("shop", 10_000); // at once, not at the deadline of ten minutes
 });
 
 test("F29 a namespace with a source can be deleted", async (t) => {

@@ -10,20 +10,24 @@ import {
 } from "../support/operator.ts";
 import { connect, type TestDatabase, testDatabase } from "../support/postgres.ts";
 import { eventually } from "../support/processes.ts";
+import { skewedClock } from "../support/skewed-clock.ts";
 import { secretData, sourcesIn } from "../support/sources.ts";
 
 /** Short, so that a test need not wait long for a lease to end. */
 const FLAGS = ["--lease-duration-seconds=4", "--renew-deadline-seconds=3", "--retry-period-seconds=1"];
 
-/** A leader, a follower, and a namespace with a database that they are to build. */
-async function twoOperators(t: TestContext) {
+/** A leader, a follower, and a namespace with a database that they are to build. @param hours how far their clocks are ahead */
+async function twoOperators(t: TestContext, hours: readonly [number, number] = [0, 0]) {
   const plane = await useControlPlane(t);
   if (plane === null) return null;
   const installation: Installation = await installChart(t, plane);
-  const start = () => startOperator(t, plane, installation, FLAGS);
-  const leader = await start();
+  const start = (ahead: number) => {
+    const env = ahead === 0 ? installation.env : { ...installation.env, NODE_OPTIONS: skewedClock(ahead) };
+    return startOperator(t, plane, { ...installation, env }, FLAGS);
+  };
+  const leader = await start(hours[0]);
   await leader.waitForLine(/"leading"/);
-  const follower = await start();
+  const follower = await start(hours[1]);
   await ready(follower);
   const database = await testDatabase(t);
   const sources = await sourcesIn(t, plane, await testNamespace(t, plane));
@@ -74,6 +78,21 @@ test("F44 a leader that was frozen beyond its lease ends instead of writing", as
   leader.kill("SIGCONT");
   assert.equal((await leader.exited).code, 1);
   assert.equal(await recorded(), String(epoch));
+});
+
+test("F48 of two operators whose clocks are two hours apart one leads, and the other one follows it", async (t) => {
+  const scene = await twoOperators(t, [1, -1]);
+  if (scene === null) return;
+  const { leader, follower, sources } = scene;
+  await sources.apply();
+  await sources.waitFor("Built", "True");
+  // Several times as long as a lease lasts that nobody renews.
+  const startedMs = performance.now();
+  await eventually(() => performance.now() - startedMs > 12_000);
+  assert.doesNotMatch(follower.stderr, /"leading"/);
+  leader.kill("SIGKILL");
+  await follower.waitForLine(/"leading"/);
+  assert.ok((await epochOf(follower)) > (await epochOf(leader)));
 });
 
 /** A build that waits for a lock on a table, and the session that holds it. */

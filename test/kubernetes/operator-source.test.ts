@@ -36,6 +36,7 @@ describe("a source", () => {
     assert.equal(await scene.deployment(), null);
 
     await scene.connect();
+    await scene.waitFor("CredentialsResolved", "True", "Resolved", { timeoutMs: 30_000 });
     await scene.waitFor("Ready", "True", "Ready", { timeoutMs: 60_000 });
     assert.deepEqual(await scene.triggers(), ORDERS_CAPTURED);
     assert.deepEqual((await scene.get())?.metadata.finalizers, ["pgevents.dev/capture"]);

@@ -1,6 +1,6 @@
 /**
- * Condition types, when each is True, and every reason. The same words are the reasons of
- * Kubernetes events. `Ready` is derived from the others and never set by hand.
+ * Condition types, when each is True, and every reason. The same words are the reasons of Kubernetes
+ * events, which have some more of their own. `Ready` is derived from the others and never set by hand.
  */
 export const CONDITION_TYPES = {
   Ready: "Every other condition is True: events flow from the database to every callback.",
@@ -67,6 +67,21 @@ export const REASONS = {
 } as const;
 
 export type Reason = keyof typeof REASONS;
+
+/** What events tell of besides: something was done. */
+export const EVENT_REASONS = {
+  SchemaChanged: "Capture was built anew, as tables, or what was there of it, had changed.",
+  DeploymentCreated: "The worker Deployment was made.",
+  DeploymentUpdated: "The worker Deployment was changed, healed or made anew.",
+  SecretRotated: "Workers are replaced, as a value of a Secret has changed.",
+  Resumed: "`spec.suspend` is false again.",
+  CleanedUp: "Capture was removed from the database of a source that was deleted.",
+  CaptureLeft: "A source was deleted, and its capture is left, as `spec.capture.install` is Manual.",
+  CaptureObjectsOrphaned:
+    "A source was deleted, and its capture could not be removed; docs/operations.md says how to do it by hand.",
+} as const;
+
+export type EventReason = Reason | keyof typeof EVENT_REASONS;
 
 export type ConditionStatus = "True" | "False" | "Unknown";
 

@@ -1,10 +1,10 @@
 /** What a user is told of, as Kubernetes events, when the status of a source changes. Pure. */
-import type { Condition, Reason } from "../api/conditions.ts";
+import type { Condition, EventReason } from "../api/conditions.ts";
 import type { PgEventSourceStatus } from "../api/status.ts";
 
 export interface Transition {
   readonly type: "Normal" | "Warning";
-  readonly reason: Reason | "Resumed";
+  readonly reason: EventReason;
   readonly message: string;
 }
 

@@ -119,10 +119,11 @@ export async function runWorker(
   log.info({}, "worker stopped");
 }
 
-/** Whether the database answers; logs each change once. */
+/** Whether the database answers; logs each change once, and each other reason why it does not. */
 class ConnectionState {
   up = false;
-  #known = false;
+  /** What was last told; empty while it answers, null at first. */
+  #told: string | null = null;
   readonly #metrics: WorkerMetrics;
   readonly #log: Logger;
 
@@ -132,13 +133,13 @@ class ConnectionState {
   }
 
   note(error: unknown | null): void {
-    const up = error === null;
-    if (this.#known && up === this.up) return;
-    this.#known = true;
-    this.up = up;
-    this.#metrics.databaseUp.set(up ? 1 : 0);
-    if (up) this.#log.info({}, "database answers");
-    else this.#log.warn({ error: describeError(error) }, "database does not answer, trying again");
+    this.up = error === null;
+    const text = error === null ? "" : describeError(error);
+    if (text === this.#told) return;
+    this.#told = text;
+    this.#metrics.databaseUp.set(this.up ? 1 : 0);
+    if (this.up) this.#log.info({}, "database answers");
+    else this.#log.warn({ error: text }, "database does not answer, trying again");
   }
 }
 

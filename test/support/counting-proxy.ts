@@ -53,6 +53,7 @@ export async function countingProxy(
     });
     upstream.pipe(client);
     client.on("end", () => upstream.end());
+    client.once("close", () => upstream.destroy());
     for (const one of [client, upstream]) one.on("error", () => client.destroy() && upstream.destroy());
   });
   server.listen(0, "127.0.0.1");

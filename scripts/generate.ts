@@ -7,7 +7,8 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { helmProgram } from "../test/support/cluster/helm.ts";
-import { crdFile, crdTemplate, valuesFile, valuesReference, valuesSchema } from "./generate/chart.ts";
+import { chartReadme, crdFile, crdTemplate, valuesFile, valuesSchema } from "./generate/chart.ts";
+import { dashboardFile } from "./generate/dashboard.ts";
 import { errorReference } from "./generate/errors.ts";
 import { findingReference } from "./generate/findings.ts";
 import { installFile } from "./generate/install.ts";
@@ -23,9 +24,10 @@ const OUTPUTS: Record<string, () => string | Promise<string>> = {
   [`${CHART}/templates/crd.yaml`]: crdTemplate,
   [`${CHART}/values.yaml`]: valuesFile,
   [`${CHART}/values.schema.json`]: valuesSchema,
+  [`${CHART}/README.md`]: chartReadme,
+  [`${CHART}/files/dashboard.json`]: dashboardFile,
   "docs/reference/pgeventsource.md": fieldReference,
   "docs/reference/pgeventsource.schema.json": editorSchema,
-  "docs/reference/chart-values.md": valuesReference,
   "docs/reference/errors.md": errorReference,
   "docs/reference/findings.md": findingReference,
   "docs/reference/metrics.md": metricsReference,

@@ -1,24 +1,10 @@
 /**
  * The values of the Helm chart as one zod schema. charts/pg-events/values.yaml, values.schema.json
- * and docs/reference/chart-values.md are written from it, so that they cannot differ.
+ * and README.md are written from it, so that they cannot differ.
  */
 import { z } from "zod";
-
-const flag = (value: boolean, description: string) => z.boolean().default(value).meta({ description });
-const text = (value: string, description: string) => z.string().default(value).meta({ description });
-const whole = (minimum: number, maximum: number, value: number, description: string) =>
-  z.int().min(minimum).max(maximum).default(value).meta({ description });
-const labels = (description: string) => z.record(z.string(), z.string()).default({}).meta({ description });
-/** Kubernetes checks these, in more detail than a copy of its schema here would. */
-const asInPod = (description: string) => z.record(z.string(), z.unknown()).default({}).meta({ description });
-const listAsInPod = (description: string) =>
-  z.array(z.record(z.string(), z.unknown())).default([]).meta({ description });
-const port = z.int().min(1).max(65_535);
-const group = <S extends z.ZodRawShape>(description: string, shape: S) =>
-  z
-    .strictObject(shape)
-    .prefault({} as never)
-    .meta({ description });
+import { metricsValues } from "./chart-values-metrics.ts";
+import { asInPod, flag, group, labels, listAsInPod, port, text, whole } from "./value-fields.ts";
 
 const NAMESPACE = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
 
@@ -45,6 +31,7 @@ export const chartValues = z.strictObject({
     }),
   nameOverride: text("", "Replaces the chart's name in names and labels."),
   fullnameOverride: text("", "Replaces the whole prefix of names."),
+  namespaceOverride: text("", "Namespace of the operator. Empty: the namespace of the release."),
   commonLabels: labels("Labels added to every object of the chart."),
   replicaCount: whole(0, 10, 2, "Operator pods. One leads, the others wait to take over."),
   watchNamespaces: z.array(z.string().max(63).regex(NAMESPACE)).default([]).meta({
@@ -109,11 +96,16 @@ export const chartValues = z.strictObject({
       true,
       "Let the cluster roles `edit` and `admin` write PgEventSources. Who may write one can read the tables it captures.",
     ),
+    aggregateToAdmin: flag(
+      true,
+      "Let the cluster role `admin` write PgEventSources. It may also while aggregateToEdit is true.",
+    ),
   }),
   serviceAccount: group("ServiceAccount of the operator. Workers have none of their own and no token.", {
     create: flag(true, "Create it."),
     name: text("", "Its name. Empty: the name of the Deployment."),
     annotations: labels("Annotations of it."),
+    labels: labels("Labels of it."),
   }),
   podAnnotations: labels("Annotations of the operator pods."),
   podLabels: labels("Labels of the operator pods."),
@@ -124,6 +116,7 @@ export const chartValues = z.strictObject({
   extraEnv: listAsInPod("Environment variables added to the operator, as in a container."),
   extraVolumes: listAsInPod("Volumes added to the operator pods."),
   extraVolumeMounts: listAsInPod("Mounts added to the operator's container."),
+  extraObjects: listAsInPod("Objects installed along with the chart; templates in them are rendered."),
   resources: z
     .record(z.string(), z.unknown())
     .default({ requests: { cpu: "50m", memory: "96Mi" }, limits: { memory: "256Mi" } })
@@ -134,6 +127,8 @@ export const chartValues = z.strictObject({
   topologySpreadConstraints: listAsInPod("How the operator pods spread over nodes and zones."),
   priorityClassName: text("", "Priority class of the operator pods."),
   runtimeClassName: text("", "Runtime class of the operator pods."),
+  hostUsers: flag(true, "False gives the operator pods a user namespace of their own."),
+  strategy: asInPod("How the Deployment replaces pods. Empty: RollingUpdate."),
   hostAliases: listAsInPod("Entries added to /etc/hosts of the operator pods."),
   dnsPolicy: text("", "DNS policy of the operator pods. Empty: ClusterFirst."),
   dnsConfig: asInPod("DNS settings of the operator pods."),
@@ -151,17 +146,7 @@ export const chartValues = z.strictObject({
       maxUnavailable: whole(1, 10, 1, "Pods that may be away at once."),
     },
   ),
-  metrics: group("Prometheus metrics of the operator.", {
-    service: group("Service in front of the ports metrics and probes.", {
-      enabled: flag(true, "Create it; `helm test` needs it."),
-      annotations: labels("Annotations of it."),
-    }),
-    serviceMonitor: group("ServiceMonitor of the Prometheus operator; needs the Service.", {
-      enabled: flag(false, "Create it."),
-      interval: text("30s", "How often to scrape."),
-      labels: labels("Labels of it, by which a Prometheus finds it."),
-    }),
-  }),
+  metrics: metricsValues,
   networkPolicy: group("NetworkPolicy of the operator.", {
     enabled: flag(
       true,

@@ -17,6 +17,31 @@ const TEMPLATED_METADATA = `  annotations:
     {{- include "pg-events.labels" . | nindent 4 }}
 `;
 
+const README = `# Helm chart of pg-events
+
+Change events of PostgreSQL databases as a Kubernetes resource: the operator, its rights, and the
+CustomResourceDefinition. Kubernetes 1.30 or newer, Helm 3.8 or newer.
+
+\`\`\`sh
+helm install pg-events charts/pg-events --namespace pg-events --create-namespace
+helm test pg-events --namespace pg-events
+\`\`\`
+
+What to type next is printed by \`helm install\`. \`helm upgrade\` upgrades the CRD too; \`helm uninstall\` leaves it, and every
+PgEventSource, in place unless \`crds.keep\` is false. How to run it, and what each alert means:
+[operations](../../docs/operations.md), [runbooks](../../docs/runbooks/README.md).
+
+With the Prometheus operator and Grafana's sidecar:
+
+\`\`\`sh
+helm upgrade pg-events charts/pg-events --namespace pg-events --reuse-values \\
+  --set metrics.serviceMonitor.enabled=true --set metrics.workerPodMonitor.enabled=true \\
+  --set metrics.prometheusRule.enabled=true --set metrics.dashboard.enabled=true
+\`\`\`
+
+## Values
+Any other value is refused by \`helm install\`.`;
+
 /** YAML as this repository keeps it: no folded lines, so that a diff shows one change in one line. */
 export const yamlText = (value: unknown) => stringify(value, { lineWidth: 0, aliasDuplicateObjects: false });
 
@@ -41,14 +66,13 @@ export function valuesFile(): string {
 /** charts/pg-events/values.schema.json: Helm refuses a value that is not in it. */
 export const valuesSchema = () => `${JSON.stringify(valuesJson(), null, 2)}\n`;
 
-/** docs/reference/chart-values.md */
-export function valuesReference(): string {
+/** charts/pg-events/README.md */
+export function chartReadme(): string {
   const all = fieldRows(valuesJson());
   const rows = all.filter((row) => !all.some((other) => other.path.startsWith(`${row.path}.`)));
   const cells = rows.map((row) => [code(row.path), row.type, row.default, row.limits, row.description]);
-  const introduction = "# Values of the Helm chart\n\nAny other value is refused by `helm install`.";
   const values = table(["Value", "Type", "Default", "Limits", "Description"], cells);
-  return `${[GENERATED_MARKDOWN, introduction, values].join("\n\n")}\n`;
+  return `${[GENERATED_MARKDOWN, README, values].join("\n\n")}\n`;
 }
 
 function valuesJson(): JsonSchema {

@@ -13,13 +13,17 @@
 {{- end }}
 {{- end }}
 
+{{- define "pg-events.namespace" -}}
+{{ default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
 {{- define "pg-events.operator" -}}
 {{ include "pg-events.fullname" . }}-operator
 {{- end }}
 
 {{- /* Cluster-wide objects: two releases of one name in two namespaces must not share them. */ -}}
 {{- define "pg-events.clusterName" -}}
-{{ .Release.Namespace }}-{{ include "pg-events.operator" . }}
+{{ include "pg-events.namespace" . }}-{{ include "pg-events.operator" . }}
 {{- end }}
 
 {{- define "pg-events.serviceAccountName" -}}

@@ -1,5 +1,5 @@
 /** Renders the chart with the real helm, as one would on a command line. */
-import { spawnSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -33,11 +33,12 @@ export async function runHelm(args: string[], values: object = {}): Promise<Helm
   try {
     const file = join(directory, "values.yaml");
     writeFileSync(file, JSON.stringify(values));
-    const run = spawnSync(program, [...args, "--values", file], {
-      encoding: "utf8",
-      maxBuffer: 64 * 1024 * 1024,
+    return await new Promise((resolve) => {
+      const options = { maxBuffer: 64 * 1024 * 1024 };
+      execFile(program, [...args, "--values", file], options, (error, stdout, stderr) =>
+        resolve({ status: error === null ? 0 : Number(error.code ?? -1), output: `${stdout}${stderr}` }),
+      );
     });
-    return { status: run.status ?? -1, output: `${run.stdout}${run.stderr}` };
   } finally {
     rmSync(directory, { recursive: true });
   }

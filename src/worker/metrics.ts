@@ -201,6 +201,8 @@ export class WorkerMetrics {
     const lag = this.#lag.tally({ callback });
     const failures = this.#databaseFailures.labels(callback);
     const filterErrors = this.#filterErrors.labels(callback);
+    // There from the beginning: what begins with 1 has not increased.
+    for (const counter of [deadLetters, failures, filterErrors]) counter.inc(0);
     const attemptsByCode = new Map<string, CountTally>();
     return {
       attempted: (outcome, events, seconds) => {

@@ -56,6 +56,7 @@ Nobody holds a callback that is suspended: its events are meant to wait.
   for: {{ int $values.operatorDownSeconds }}s
   labels:
     severity: critical
+    namespace: {{ include "pg-events.namespace" . }}
   annotations:
     summary: No operator of pg-events leads.
     description: >-

@@ -11,12 +11,14 @@ import { chartReadme, crdFile, crdTemplate, valuesFile, valuesSchema } from "./g
 import { dashboardFile } from "./generate/dashboard.ts";
 import { errorReference } from "./generate/errors.ts";
 import { findingReference } from "./generate/findings.ts";
-import { installFile } from "./generate/install.ts";
+import { installFile, monitoringFile, namespaceRightsFile } from "./generate/install.ts";
 import { metricsReference } from "./generate/metrics.ts";
 import { editorSchema, fieldReference } from "./generate/reference.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const CHART = "charts/pg-events";
+const chart = join(ROOT, CHART);
+const helm = () => helmProgram() ?? "helm";
 
 /** In the order in which they are made: the last ones are rendered from the chart. */
 const OUTPUTS: Record<string, () => string | Promise<string>> = {
@@ -31,7 +33,9 @@ const OUTPUTS: Record<string, () => string | Promise<string>> = {
   "docs/reference/errors.md": errorReference,
   "docs/reference/findings.md": findingReference,
   "docs/reference/metrics.md": metricsReference,
-  "deploy/install.yaml": () => installFile(helmProgram() ?? "helm", join(ROOT, CHART)),
+  "deploy/base/install.yaml": () => installFile(helm(), chart),
+  "deploy/components/monitoring/monitoring.yaml": () => monitoringFile(helm(), chart),
+  "deploy/overlays/single-namespace/rights.yaml": () => namespaceRightsFile(helm(), chart),
 };
 
 const check = process.argv.includes("--check");

@@ -1,12 +1,12 @@
 /**
- * deploy/: the chart with its default values as plain manifests, for `kubectl apply -k deploy`.
+ * deploy/: what the chart renders as plain manifests, for `kubectl apply -k deploy`.
  * The chart stays the one source; labels and annotations that only mean something to Helm go.
  */
 import { execFileSync } from "node:child_process";
 import { parseAllDocuments } from "yaml";
 import { GENERATED_YAML, yamlText } from "./chart.ts";
 
-export const NAMESPACE = "pg-events";
+const NAMESPACE = "pg-events";
 const HELM_KEYS = ["helm.sh/chart", "helm.sh/resource-policy", "pgevents.dev/chart-version"];
 const MANAGED_BY = "app.kubernetes.io/managed-by";
 
@@ -16,24 +16,44 @@ interface Manifest {
   spec?: { template?: Manifest };
 }
 
-/** deploy/install.yaml; needs the other files of the chart to be written already. */
-export function installFile(helm: string, chart: string): string {
-  const args = [
-    "template",
-    "pg-events",
-    chart,
-    "--namespace",
-    NAMESPACE,
-    "--skip-tests",
-    "--set",
-    "crds.keep=false",
-  ];
-  const rendered = execFileSync(helm, args, { encoding: "utf8", maxBuffer: 64 * 1024 * 1024 });
-  const manifests = parseAllDocuments(rendered).map((document) => document.toJS() as Manifest | null);
-  const texts = manifests
-    .filter((manifest) => manifest !== null)
-    .map((manifest) => yamlText(withoutHelm(manifest)));
-  return `${GENERATED_YAML}\n${texts.join("---\n")}`;
+const MONITORING = ["podMonitor", "workerPodMonitor", "prometheusRule", "dashboard"];
+
+/** A file of deploy/, as text; needs the other files of the chart to be written already. */
+type DeployFile = (helm: string, chart: string) => string;
+
+/** deploy/base/install.yaml: the defaults. */
+export const installFile: DeployFile = (helm, chart) => fileOf(rendered(helm, chart));
+
+/** deploy/components/monitoring/monitoring.yaml: what the values of `metrics` add to the defaults. */
+export const monitoringFile: DeployFile = (helm, chart) =>
+  fileOf(
+    added(
+      helm,
+      chart,
+      MONITORING.map((name) => `metrics.${name}.enabled=true`),
+    ),
+  );
+
+/** deploy/overlays/single-namespace/rights.yaml: what `watchNamespaces` adds to the defaults. */
+export const namespaceRightsFile: DeployFile = (helm, chart) =>
+  fileOf(added(helm, chart, [`watchNamespaces={${NAMESPACE}}`]));
+
+function added(helm: string, chart: string, settings: readonly string[]): Manifest[] {
+  const base = rendered(helm, chart).map(identity);
+  return rendered(helm, chart, settings).filter((manifest) => !base.includes(identity(manifest)));
+}
+
+const identity = ({ kind, metadata }: Manifest) => `${kind} ${metadata.name}`;
+
+const fileOf = (manifests: readonly Manifest[]) =>
+  `${GENERATED_YAML}\n${manifests.map((manifest) => yamlText(manifest)).join("---\n")}`;
+
+function rendered(helm: string, chart: string, settings: readonly string[] = []): Manifest[] {
+  const set = ["crds.keep=false", ...settings].flatMap((setting) => ["--set", setting]);
+  const args = ["template", "pg-events", chart, "--namespace", NAMESPACE, "--skip-tests", ...set];
+  const text = execFileSync(helm, args, { encoding: "utf8", maxBuffer: 64 * 1024 * 1024 });
+  const manifests = parseAllDocuments(text).map((document) => document.toJS() as Manifest | null);
+  return manifests.filter((manifest) => manifest !== null).map(withoutHelm);
 }
 
 function withoutHelm(manifest: Manifest): Manifest {

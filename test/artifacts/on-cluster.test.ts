@@ -1,18 +1,19 @@
 import assert from "node:assert/strict";
-import { execFile, execFileSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { serveProbes } from "../../src/runtime/observability.ts";
-import { type KubernetesObject, objectsIn, only, renderChart } from "../support/chart.ts";
+import { type KubernetesObject, only, renderChart } from "../support/chart.ts";
 import { VALUE_SETS } from "../support/chart-values.ts";
 import { type ClusterRequests, clusterRequests } from "../support/cluster-requests.ts";
-import { kubeconfig, kubectl } from "../support/kube-tools.ts";
+import { kubeconfig } from "../support/kube-tools.ts";
 import { applyObject } from "../support/server-dry-run.ts";
 
-const DEPLOY = join(import.meta.dirname, "../../deploy");
-const NAMESPACES = ["pg-events", "shop", "billing", "warehouse"];
-const OPERATOR = "system:serviceaccount:pg-events:pg-events-operator";
+/** Not pg-events: deploy.test.ts works there. */
+const NAMESPACE = "pg-events-chart";
+const NAMESPACES = [NAMESPACE, "shop", "billing", "warehouse"];
+const OPERATOR = `system:serviceaccount:${NAMESPACE}:pg-events-operator`;
 
 let cluster: ClusterRequests;
 
@@ -33,7 +34,7 @@ after(async () => {
 describe("the API server takes every object of the chart", () => {
   for (const [title, values] of Object.entries(VALUE_SETS)) {
     test(title, async () => {
-      const objects = await renderChart(values, { tests: true });
+      const objects = await renderChart(values, { namespace: NAMESPACE, tests: true });
       const remarks = await Promise.all(
         objects.map((object) => applyObject(cluster, runnable(object), true)),
       );
@@ -47,19 +48,19 @@ describe("the API server takes every object of the chart", () => {
 
 describe("the installed chart", () => {
   before(async () => {
-    for (const object of await renderChart({}, { tests: true })) {
+    for (const object of await renderChart({}, { namespace: NAMESPACE, tests: true })) {
       if (object.kind === "Pod" || object.kind === "Deployment") continue;
       assert.equal(await applyObject(cluster, object, false), null);
     }
   });
 
   test("pods of operator and check pass the admission of a restricted namespace", async () => {
-    const objects = await renderChart({}, { tests: true });
+    const objects = await renderChart({}, { namespace: NAMESPACE, tests: true });
     const { template } = only(objects, "Deployment").spec;
     const operator = {
       apiVersion: "v1",
       kind: "Pod",
-      metadata: { name: "operator", namespace: "pg-events" },
+      metadata: { name: "operator", namespace: NAMESPACE },
       spec: template.spec,
     };
     assert.equal(await applyObject(cluster, operator, true), null);
@@ -90,8 +91,8 @@ describe("the installed chart", () => {
     [false, "create", "", "serviceaccounts", { subresource: "token" }],
     [false, "create", "rbac.authorization.k8s.io", "roles", {}],
     [true, "create", "", "events", {}],
-    [true, "update", "coordination.k8s.io", "leases", { name: "pg-events-operator", namespace: "pg-events" }],
-    [false, "update", "coordination.k8s.io", "leases", { name: "other", namespace: "pg-events" }],
+    [true, "update", "coordination.k8s.io", "leases", { name: "pg-events-operator", namespace: NAMESPACE }],
+    [false, "update", "coordination.k8s.io", "leases", { name: "other", namespace: NAMESPACE }],
     [false, "update", "coordination.k8s.io", "leases", { name: "pg-events-operator" }],
   ];
   for (const [allowed, verb, group, resource, where] of rights) {
@@ -117,7 +118,11 @@ describe("the installed chart", () => {
       // Not execFileSync: the probes that it asks are served by this process.
       const { stdout: output } = await promisify(execFile)(
         process.execPath,
-        ["--input-type=module", "--eval", checkOf(await renderChart({}, { tests: true }))],
+        [
+          "--input-type=module",
+          "--eval",
+          checkOf(await renderChart({}, { namespace: NAMESPACE, tests: true })),
+        ],
         {
           encoding: "utf8",
           env: { ...process.env, ...(await checkEnvironment(`http://127.0.0.1:${probes.port}`)) },
@@ -126,47 +131,6 @@ describe("the installed chart", () => {
       assert.equal(output.match(/^ok: /gm)?.length, 3, output);
     } finally {
       await probes.close();
-    }
-  });
-});
-
-describe("deploy", () => {
-  test("kubectl apply -k deploy works, and again without a change", async () => {
-    assert.match(
-      await kustomize(["apply", "--server-side", "--force-conflicts", "-k", DEPLOY]),
-      /deployment\.apps\/pg-events-operator serverside-applied/,
-    );
-    const objects = objectsIn(await kustomize(["get", "-k", DEPLOY, "-o", "json"]))[0]
-      ?.items as KubernetesObject[];
-    assert.ok(objects.length >= 12);
-    const generations = objects
-      .map((object) => object.metadata as unknown as { generation?: number })
-      .map(({ generation }) => generation);
-    await kustomize(["apply", "--server-side", "-k", DEPLOY]);
-    const again = objectsIn(await kustomize(["get", "-k", DEPLOY, "-o", "json"]))[0]
-      ?.items as KubernetesObject[];
-    assert.deepEqual(
-      again.map((object) => (object.metadata as unknown as { generation?: number }).generation),
-      generations,
-    );
-  });
-
-  test("nothing in it speaks of Helm", async () => {
-    assert.doesNotMatch(await kustomize(["kustomize", DEPLOY]), /helm/i);
-  });
-
-  test("the API server takes every sample", async () => {
-    for (const sample of ["minimal.yaml", "full.yaml"]) {
-      const output = await kustomize([
-        "apply",
-        "--dry-run=server",
-        "--validate=strict",
-        "-n",
-        "shop",
-        "-f",
-        join(DEPLOY, "samples", sample),
-      ]);
-      assert.match(output, /pgeventsource\.pgevents\.dev\/shop\S* created \(server dry run\)/);
     }
   });
 });
@@ -185,7 +149,7 @@ async function checkEnvironment(probes: string): Promise<Record<string, string>>
   const { tmpdir } = await import("node:os");
   const { body } = await cluster.request(
     "POST",
-    "/api/v1/namespaces/pg-events/serviceaccounts/pg-events-test/token",
+    `/api/v1/namespaces/${NAMESPACE}/serviceaccounts/pg-events-test/token`,
     { body: { spec: {} } },
   );
   const file = join(mkdtempSync(join(tmpdir(), "pg-events-token-")), "token");
@@ -193,13 +157,9 @@ async function checkEnvironment(probes: string): Promise<Record<string, string>>
   return {
     API_SERVER: cluster.server,
     OPERATOR_PROBES: probes,
-    POD_NAMESPACE: "pg-events",
+    POD_NAMESPACE: NAMESPACE,
     TOKEN_FILE: file,
     NODE_TLS_REJECT_UNAUTHORIZED: "0",
     NODE_NO_WARNINGS: "1",
   };
-}
-
-async function kustomize(args: string[]): Promise<string> {
-  return execFileSync(await kubectl(), ["--kubeconfig", await kubeconfig(), ...args], { encoding: "utf8" });
 }

@@ -12,6 +12,7 @@ import { type KubernetesObject, renderChart } from "../support/chart.ts";
 import { SWITCHES } from "../support/chart-switches.ts";
 
 const DIRECTORY = join(import.meta.dirname, "snapshots");
+const SHOWN_LINES = 40;
 const NO_EFFECT = ["global"];
 /** Long texts that other tests look at. */
 const ELSEWHERE =
@@ -55,7 +56,14 @@ test("every value of the schema has a switch", () => {
 function compare(name: string, text: string): void {
   const file = join(DIRECTORY, name);
   if (process.env.UPDATE_SNAPSHOTS) writeFileSync(file, text);
-  assert.equal(text, readFileSync(file, "utf8"), `If this is meant: npm run snapshots, and commit ${name}.`);
+  const stored = readFileSync(file, "utf8");
+  if (text === stored) return;
+  const now = text.split("\n");
+  const before = stored.split("\n");
+  const gone = before.filter((line) => !now.includes(line)).map((line) => `not rendered: ${line}`);
+  const come = now.filter((line) => !before.includes(line)).map((line) => `not in the file: ${line}`);
+  const changes = [...gone, ...come].slice(0, SHOWN_LINES).join("\n");
+  assert.fail(`${name} is another one. If that is meant: npm run snapshots, and commit it.\n${changes}`);
 }
 
 /** Of each object one line for each value in it: where it is, and what. */

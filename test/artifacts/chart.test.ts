@@ -73,6 +73,16 @@ describe("values that helm refuses", () => {
       { metrics: { service: { enabled: false }, serviceMonitor: { enabled: true } } },
       /needs metrics\.service\.enabled/,
     ],
+    [
+      "two monitors of the operator",
+      { metrics: { serviceMonitor: { enabled: true }, podMonitor: { enabled: true } } },
+      /every metric would be there twice/,
+    ],
+    [
+      "an alert to leave out that is none",
+      { metrics: { prometheusRule: { enabled: true, disabled: ["PgEventsLagging"] } } },
+      /there is no alert PgEventsLagging; there are PgEventsDeliveryLagging, /,
+    ],
   ];
   for (const [title, values, message] of refused) {
     test(title, async () => {
@@ -174,6 +184,14 @@ describe("what is rendered only on a condition", () => {
     for (const [key, value] of Object.entries(monitor.spec.selector.matchLabels)) {
       assert.equal(only(objects, "Service").metadata.labels?.[key], value);
     }
+  });
+
+  test("a monitor of the workers, in the namespaces that are watched", async () => {
+    const metrics = { workerPodMonitor: { enabled: true } };
+    const { spec } = only(await renderChart({ metrics }), "PodMonitor");
+    assert.deepEqual(spec.namespaceSelector, { any: true });
+    const some = only(await renderChart({ watchNamespaces: ["shop"], metrics }), "PodMonitor");
+    assert.deepEqual(some.spec.namespaceSelector, { matchNames: ["shop"] });
   });
 
   test("a NetworkPolicy that lets out to DNS, the API server and databases only", async () => {

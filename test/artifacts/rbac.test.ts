@@ -115,8 +115,19 @@ describe("rights of users", () => {
     ]);
   });
 
+  test("let only admins write with aggregateToEdit false", async () => {
+    const edit = only(
+      await renderChart({ rbac: { aggregateToEdit: false } }),
+      "ClusterRole",
+      "pg-events-pg-events-edit",
+    );
+    assert.equal(edit.metadata.labels?.["rbac.authorization.k8s.io/aggregate-to-edit"], undefined);
+    assert.equal(edit.metadata.labels?.["rbac.authorization.k8s.io/aggregate-to-admin"], "true");
+  });
+
   test("are left alone when the values say so", async () => {
-    const objects = await renderChart({ rbac: { aggregateToView: false, aggregateToEdit: false } });
+    const rbac = { aggregateToView: false, aggregateToEdit: false, aggregateToAdmin: false };
+    const objects = await renderChart({ rbac });
     assert.deepEqual(
       objects.filter(({ kind }) => kind === "ClusterRole").map(({ metadata }) => metadata.name),
       ["pg-events-pg-events-operator"],

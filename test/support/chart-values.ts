@@ -19,6 +19,14 @@ export const VALUE_SETS: Record<string, object> = {
   "a long release name": {
     fullnameOverride: "a-release-with-a-name-that-is-much-longer-than-kubernetes-allows",
   },
+  "monitored, with one monitor for each": {
+    metrics: {
+      serviceMonitor: { enabled: true },
+      workerPodMonitor: { enabled: true },
+      prometheusRule: { enabled: true },
+      dashboard: { enabled: true },
+    },
+  },
   everything: {
     image: {
       repository: "registry.example.com/x/pg-events",
@@ -40,7 +48,7 @@ export const VALUE_SETS: Record<string, object> = {
       retryPeriodSeconds: 5,
     },
     crds: { keep: false },
-    serviceAccount: { name: "account", annotations: { "example.com/a": "b" } },
+    serviceAccount: { name: "account", annotations: { "example.com/a": "b" }, labels: { team: "data" } },
     podAnnotations: { "example.com/pod": "x" },
     podLabels: { pod: "x", "app.kubernetes.io/component": "must-not-win" },
     extraArgs: ["--log-level=Error"],
@@ -54,11 +62,13 @@ export const VALUE_SETS: Record<string, object> = {
     topologySpreadConstraints: [{ maxSkew: 1, topologyKey: "zone", whenUnsatisfiable: "ScheduleAnyway" }],
     priorityClassName: "system-cluster-critical",
     runtimeClassName: "gvisor",
+    hostUsers: false,
+    strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1 } },
     hostAliases: [{ ip: "10.0.0.1", hostnames: ["db"] }],
     dnsPolicy: "ClusterFirst",
     dnsConfig: { options: [{ name: "ndots", value: "1" }] },
     podDisruptionBudget: { maxUnavailable: 2 },
-    metrics: { service: { annotations: { "example.com/s": "t" } } },
+    metrics: { service: { annotations: { "example.com/s": "t" } }, podMonitor: { enabled: true } },
     networkPolicy: {
       databasePorts: [5432, 6432, 443],
       extraEgress: [{ to: [{ ipBlock: { cidr: "10.0.0.0/8" } }] }],

@@ -4,6 +4,7 @@ import type { ClusterRequests } from "./cluster-requests.ts";
 const RESOURCES: Record<string, string> = {
   ServiceAccount: "/api/v1/namespaces/NS/serviceaccounts",
   Service: "/api/v1/namespaces/NS/services",
+  ConfigMap: "/api/v1/namespaces/NS/configmaps",
   Secret: "/api/v1/namespaces/NS/secrets",
   Pod: "/api/v1/namespaces/NS/pods",
   Namespace: "/api/v1/namespaces",

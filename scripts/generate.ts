@@ -12,6 +12,7 @@ import { dashboardFile } from "./generate/dashboard.ts";
 import { errorReference } from "./generate/errors.ts";
 import { findingReference } from "./generate/findings.ts";
 import { installFile, monitoringFile, namespaceRightsFile } from "./generate/install.ts";
+import { licenseReference } from "./generate/licenses.ts";
 import { metricsReference } from "./generate/metrics.ts";
 import { editorSchema, fieldReference } from "./generate/reference.ts";
 
@@ -32,6 +33,7 @@ const OUTPUTS: Record<string, () => string | Promise<string>> = {
   "docs/reference/pgeventsource.schema.json": editorSchema,
   "docs/reference/errors.md": errorReference,
   "docs/reference/findings.md": findingReference,
+  "docs/reference/licenses.md": licenseReference,
   "docs/reference/metrics.md": metricsReference,
   "deploy/base/install.yaml": () => installFile(helm(), chart),
   "deploy/components/monitoring/monitoring.yaml": () => monitoringFile(helm(), chart),

@@ -210,19 +210,26 @@ test("the chart's CRD is the one in crds/", async () => {
   assert.deepEqual(only(await renderChart({}), "CustomResourceDefinition").spec, own?.spec);
 });
 
-test("the notes name the next command", async () => {
-  const { output } = await runHelm([
-    "install",
-    "pg-events",
-    CHART,
-    "--dry-run=client",
-    "--namespace",
-    "events",
-  ]);
-  const notes = output.slice(output.indexOf("NOTES:"));
-  assert.match(notes, /kubectl --namespace events rollout status deployment\/pg-events-operator/);
-  const manifest = /<<'EOF'\n([\s\S]*?)\n {2}EOF/.exec(notes)?.[1] ?? "";
-  assert.equal(only(objectsIn(manifest), "PgEventSource").metadata.name, "shop");
+describe("the notes", () => {
+  const notes = async (values: object) => {
+    const args = ["install", "pg-events", CHART, "--dry-run=client", "--namespace", "events"];
+    const { output } = await runHelm(args, values);
+    return output.slice(output.indexOf("NOTES:"));
+  };
+
+  test("name the next command", async () => {
+    const text = await notes({});
+    assert.match(text, /kubectl --namespace events rollout status deployment\/pg-events-operator/);
+    assert.doesNotMatch(text, /metrics\./);
+    const manifest = /<<'EOF'\n([\s\S]*?)\n {2}EOF/.exec(text)?.[1] ?? "";
+    assert.equal(only(objectsIn(manifest), "PgEventSource").metadata.name, "shop");
+  });
+
+  test("say what alerts need and lack", async () => {
+    const text = await notes({ metrics: { prometheusRule: { enabled: true } } });
+    assert.match(text, /metrics\.workerPodMonitor sets; it is not enabled/);
+    assert.match(text, /metrics\.serviceMonitor or metrics\.podMonitor; neither is enabled/);
+  });
 });
 
 function assertRestricted(pod: KubernetesObject["spec"]): void {

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { parse } from "yaml";
 import { licenseReference, lockedPackages } from "../../scripts/generate/licenses.ts";
+import { actionlintMissing, lintWorkflows } from "../support/actionlint.ts";
 import { objectsIn, only } from "../support/chart.ts";
 import { helm } from "../support/cluster/helm.ts";
 
@@ -27,7 +28,7 @@ const workflows = globSync(".github/workflows/*.yml", { cwd: ROOT }).map((file) 
   return { file, text, content: parse(text) as { permissions: object; jobs: Record<string, Job> } };
 });
 
-describe("workflows", () => {
+describe("workflows", async () => {
   test("name every action by a commit, with its version beside it", () => {
     const uses = workflows.flatMap(({ text }) => text.match(/uses: .*/g) ?? []);
     assert.ok(uses.length >= 15);
@@ -57,6 +58,10 @@ describe("workflows", () => {
       for (const path of line.match(/(?<![\w/])\.ci\/\w+/g) ?? [])
         assert.ok(existsSync(join(ROOT, path)), path);
     }
+  });
+
+  test("are what GitHub takes", { skip: await actionlintMissing() }, async () => {
+    await lintWorkflows(workflows.map(({ file }) => join(ROOT, file)));
   });
 
   test("sign the image and the chart, and tell where they come from and what is in them", () => {

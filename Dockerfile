@@ -2,8 +2,10 @@
 FROM node:24-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-# The optional packages are PostgreSQL and Node.js for development machines.
-RUN npm ci --omit=optional
+# The optional packages are PostgreSQL and Node.js for development machines. Behind a proxy or a mirror:
+# docker build --secret id=ca,src=<PEM file of authorities> --secret id=npmrc,src=<.npmrc>
+RUN --mount=type=secret,id=ca,target=/run/secrets/ca --mount=type=secret,id=npmrc,target=/root/.npmrc \
+    NODE_EXTRA_CA_CERTS=/run/secrets/ca npm ci --omit=optional
 COPY tsconfig.json ./
 COPY scripts scripts
 COPY sql sql

@@ -29,6 +29,9 @@ interface Suite {
   readonly concurrency: number;
   /** Pattern of files that it runs once for each supported major of PostgreSQL but the embedded one. */
   readonly onEveryMajor?: string;
+  /** Runs only when it is named, by scripts/test-cluster.ts. */
+  readonly onlyByName?: boolean;
+  readonly timeoutMs?: number;
 }
 
 const SUITES: Readonly<Record<string, Suite>> = {
@@ -43,6 +46,13 @@ const SUITES: Readonly<Record<string, Suite>> = {
     needsControlPlane: false,
     concurrency: 3, // those that take longest wait for locks
     onEveryMajor: "test/postgres/!(embedded-postgres).test.ts", // that one is about the embedded server itself
+  },
+  cluster: {
+    needsPostgres: false,
+    needsControlPlane: false, // it starts one with a node
+    concurrency: 1,
+    onlyByName: true,
+    timeoutMs: 30 * 60_000,
   },
 };
 
@@ -88,7 +98,8 @@ process.exit(counts.failed > 0 || counts.passed === 0 || interrupted.signal.abor
 function chosenFiles(args: readonly string[]): Record<string, string[]> {
   const named = args.filter((arg) => !(arg in SUITES)).map(existingFile);
   const bySuite = Object.keys(SUITES).map((suite) => {
-    const whole = args.length === 0 || args.includes(suite) ? filesOf(suite) : [];
+    const all = args.length === 0 && SUITES[suite]?.onlyByName !== true;
+    const whole = all || args.includes(suite) ? filesOf(suite) : [];
     const own = [...whole, ...named.filter((file) => suiteOf(file) === suite)];
     return [suite, [...new Set(own)].sort()] as const;
   });
@@ -192,7 +203,7 @@ async function runSuite({ suite, files, namePattern, heading = "" }: Part, sum: 
     files,
     isolation: "process",
     concurrency: SUITES[suite]?.concurrency ?? 1,
-    timeout: TEST_TIMEOUT_MS,
+    timeout: SUITES[suite]?.timeoutMs ?? TEST_TIMEOUT_MS,
     execArgv: ["--import", pathToFileURL(join(ROOT, "test/support/leave.ts")).href],
     ...(namePattern === undefined ? {} : { testNamePatterns: [new RegExp(namePattern)] }),
     signal: interrupted.signal,

@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { commandOf, kubeProgram } from "./cluster/binary.ts";
 import {
+  apiUrl,
   type Component,
   certificate,
   end,
@@ -17,6 +18,7 @@ import {
   startApiServer,
   startControllerManager,
   startEtcd,
+  startScheduler,
   writeKubeconfig,
 } from "./cluster/components.ts";
 import { type Guard, startGuard } from "./cluster/guard.ts";
@@ -58,13 +60,16 @@ export interface TestEnd {
   after(work: () => Promise<void> | void): void;
 }
 
-/** @throws Error when a part does not start, with the end of its log; or when there is no Go to build it with */
-export async function startControlPlane(): Promise<ControlPlane> {
+/**
+ * @param nodeAddress for nodes that run containers (cluster/node/node.ts): the API server's address for pods
+ * @throws Error when a part does not start, with the end of its log; or when there is no Go to build it with
+ */
+export async function startControlPlane(nodeAddress: string | null = null): Promise<ControlPlane> {
   const kube = await kubeProgram();
   if (kube === null) throw new Error(INSTALL);
   const directory = mkdtempSync(join(tmpdir(), "pg-events-kube-"));
   const guard = startGuard(directory);
-  const layout = await newLayout(kube, directory);
+  const layout = await newLayout(kube, directory, nodeAddress);
   const parts: Component[] = [startEtcd(layout, guard)];
   try {
     parts.unshift(await startApiServer(layout, guard));
@@ -72,6 +77,7 @@ export async function startControlPlane(): Promise<ControlPlane> {
     writeKubeconfig(description.kubeconfig, { ...description, token: layout.token });
     writeFileSync(join(directory, DESCRIPTION), JSON.stringify(description));
     parts.unshift(await startControllerManager(layout, guard, description.kubeconfig));
+    if (nodeAddress !== null) parts.unshift(startScheduler(layout, guard, description.kubeconfig));
     return running(layout, guard, parts, description);
   } catch (error) {
     await stopAll(parts, guard, directory);
@@ -172,7 +178,7 @@ function describe(layout: Layout): Description {
   return {
     directory: layout.directory,
     kubeconfig: join(layout.directory, "kubeconfig"),
-    url: `https://127.0.0.1:${layout.apiPort}`,
+    url: apiUrl(layout),
     ca: readFileSync(certificate(layout), "utf8"),
     kube: layout.kube,
   };

@@ -1,7 +1,8 @@
 /**
  * The processes of a control plane: etcd, kube-apiserver and kube-controller-manager, on loopback ports,
- * with all they write in one directory. There is no scheduler (test/support/kubelet.ts binds pods) and no
- * node lifecycle controller (nobody renews the leases of nodes here).
+ * with all they write in one directory. Without a node that runs containers (node/node.ts) there is no
+ * scheduler (test/support/kubelet.ts binds pods) and no node lifecycle controller (nobody renews the leases
+ * of nodes then).
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { generateKeyPairSync, randomBytes } from "node:crypto";
@@ -14,6 +15,9 @@ import { stringify } from "yaml";
 import { commandOf } from "./binary.ts";
 import { freePort } from "./free-port.ts";
 import type { Guard } from "./guard.ts";
+
+/** Of the addresses of Services. */
+export const SERVICE_NETWORK = "10.0.0.0/24";
 
 const READY_TIMEOUT_MS = 120_000;
 const POLL_MS = 100;
@@ -34,9 +38,15 @@ export interface Layout {
   readonly etcdPeerUrl: string;
   readonly apiPort: number;
   readonly token: string;
+  /** Where pods reach the API server; null when no pod runs. */
+  readonly nodeAddress: string | null;
 }
 
-export async function newLayout(kube: string, directory: string): Promise<Layout> {
+export async function newLayout(
+  kube: string,
+  directory: string,
+  nodeAddress: string | null = null,
+): Promise<Layout> {
   const { publicKey, privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
   const token = randomBytes(16).toString("hex");
   const secret = { mode: 0o600 };
@@ -51,6 +61,7 @@ export async function newLayout(kube: string, directory: string): Promise<Layout
     etcdPeerUrl: `http://127.0.0.1:${peer}`,
     apiPort,
     token,
+    nodeAddress,
   };
 }
 
@@ -69,14 +80,16 @@ export function startEtcd(layout: Layout, guard: Guard): Component {
 
 /** Returns when it says it is ready. */
 export async function startApiServer(layout: Layout, guard: Guard): Promise<Component> {
-  const { directory } = layout;
+  const { directory, nodeAddress } = layout;
+  // A loopback address is not allowed in the endpoints of the Service "kubernetes", so they are left out.
+  const addresses =
+    nodeAddress === null
+      ? ["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none"]
+      : ["--bind-address=0.0.0.0", `--advertise-address=${nodeAddress}`];
   const server = start(layout, guard, "kube-apiserver", [
     `--etcd-servers=${layout.etcdUrl}`,
     `--secure-port=${layout.apiPort}`,
-    "--bind-address=127.0.0.1",
-    "--advertise-address=127.0.0.1",
-    // A loopback address is not allowed in the endpoints of the Service "kubernetes", so they are left out.
-    "--endpoint-reconciler-type=none",
+    ...addresses,
     `--cert-dir=${directory}`,
     `--service-account-key-file=${join(directory, "sa.pub")}`,
     `--service-account-signing-key-file=${join(directory, "sa.key")}`,
@@ -85,7 +98,7 @@ export async function startApiServer(layout: Layout, guard: Guard): Promise<Comp
     "--authorization-mode=Node,RBAC",
     // As on OpenShift: who blocks the deletion of an owner needs the right to its finalizers.
     "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
-    "--service-cluster-ip-range=10.0.0.0/24",
+    `--service-cluster-ip-range=${SERVICE_NETWORK}`,
     "--allow-privileged=true",
   ]);
   await until(server, async () => (await get(layout, "/readyz")) === 200);
@@ -105,13 +118,17 @@ export async function startControllerManager(
     "--use-service-account-credentials=true",
     "--leader-elect=false",
     "--secure-port=0",
-    "--controllers=*,-node-lifecycle-controller",
+    ...(layout.nodeAddress === null ? ["--controllers=*,-node-lifecycle-controller"] : []),
   ]);
   await until(
     manager,
     async () => (await get(layout, "/api/v1/namespaces/default/serviceaccounts/default")) === 200,
   );
   return manager;
+}
+
+export function startScheduler(layout: Layout, guard: Guard, kubeconfig: string): Component {
+  return start(layout, guard, "kube-scheduler", [`--kubeconfig=${kubeconfig}`, "--leader-elect=false"]);
 }
 
 /** The API server makes it at its first start and signs it itself. */
@@ -144,6 +161,10 @@ export function writeKubeconfig(
   writeFileSync(path, stringify(config), { mode: 0o600 });
 }
 
+export function apiUrl({ nodeAddress, apiPort }: Layout): string {
+  return `https://${nodeAddress ?? "127.0.0.1"}:${apiPort}`;
+}
+
 /** Ends a process and waits for it; SIGKILL when `signal` has not ended it after `patienceMs` milliseconds. */
 export async function end(
   { process: child }: Component,
@@ -159,26 +180,34 @@ export async function end(
 }
 
 function start(layout: Layout, guard: Guard, name: string, args: string[]): Component {
-  const log = join(layout.directory, `${name}.log`);
+  const command = commandOf(layout.kube, name);
+  return startComponent(name, command.file, [...command.args, ...args], layout.directory, guard);
+}
+
+/** Starts a program whose output goes to `<name>.log` in the directory; the guard ends it with us. */
+export function startComponent(
+  name: string,
+  file: string,
+  args: readonly string[],
+  directory: string,
+  guard: Guard,
+): Component {
+  const log = join(directory, `${name}.log`);
   const output = openSync(log, "a");
   // A process group of its own: Ctrl-C in a terminal is for the tests, which then end it.
-  const command = commandOf(layout.kube, name);
-  const child = spawn(command.file, [...command.args, ...args], {
-    stdio: ["ignore", output, output],
-    detached: true,
-    cwd: layout.directory,
-  });
+  const child = spawn(file, args, { stdio: ["ignore", output, output], detached: true, cwd: directory });
   closeSync(output);
   child.on("error", () => undefined);
   const { pid } = child;
-  if (pid === undefined) throw new Error(`${command.file} cannot be started`);
+  if (pid === undefined) throw new Error(`${file} cannot be started`);
   guard.watch(pid);
   child.once("exit", () => guard.forget(pid));
   child.unref();
   return { name, process: child, log };
 }
 
-async function until(component: Component, ready: () => Promise<boolean>): Promise<void> {
+/** Waits until `ready` says so. @throws Error with the end of the log when the process ended, or after 2 minutes */
+export async function until(component: Component, ready: () => Promise<boolean>): Promise<void> {
   const deadline = performance.now() + READY_TIMEOUT_MS;
   while (!(await ready().catch(() => false))) {
     const ended = component.process.exitCode !== null || component.process.signalCode !== null;
@@ -199,7 +228,7 @@ function get(layout: Layout, path: string): Promise<number | undefined> {
       agent: false,
       timeout: 5000,
     };
-    const sent = request(`https://127.0.0.1:${layout.apiPort}${path}`, options, (response) => {
+    const sent = request(`${apiUrl(layout)}${path}`, options, (response) => {
       response.resume();
       resolve(response.statusCode);
     });

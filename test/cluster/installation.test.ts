@@ -24,10 +24,17 @@ describe("an installation", { skip }, () => {
   const runHelm = (...args: string[]) =>
     helm([...args, "--namespace", "pg-events"], { kubeconfig: node.plane.kubeconfig });
 
+  /** What is to be ended, the last one first. */
+  const ends: (() => Promise<void> | void)[] = [];
+  const end = { after: (work: () => Promise<void> | void) => void ends.unshift(work) };
+
   before(async () => {
     if (environment === null) return;
-    node = await startNode({ after }, environment);
-    shop = await openShop({ after }, node);
+    node = await startNode(end, environment);
+    shop = await openShop(node);
+  });
+  after(async () => {
+    for (const work of ends) await work();
   });
 
   test("helm install starts the operator", async () => {
@@ -45,7 +52,7 @@ describe("an installation", { skip }, () => {
   test("G1 kubectl apply, and rows arrive through a Service by its name in the DNS", async (t) => {
     await shop.apply(...source());
     await shop.kubectl("wait", "pges/shop", "--for=condition=Ready", "--timeout=60s");
-    ledger = keepLedger({ after }, shop);
+    ledger = keepLedger(end, shop);
     await ledger.write(100);
     const { committed, deliveries } = await ledger.settle();
     t.diagnostic(`${committed} changes, ${deliveries} deliveries`);

@@ -43,7 +43,6 @@ interface Place {
 /** Returns when the node is ready and names are resolved; ended after the test. */
 export async function startNode(t: TestEnd, environment: NodeEnvironment): Promise<TestNode> {
   const plane = await startControlPlane(environment.address);
-  t.after(() => plane.stop());
   const directory = join(plane.directory, "node");
   mkdirSync(directory);
   const place: Place = {
@@ -69,7 +68,9 @@ export async function startNode(t: TestEnd, environment: NodeEnvironment): Promi
     await killKubelet();
     await killContainers(ctr);
     await Promise.all([proxy, containerd].map((part) => end(part, "SIGTERM")));
+    await unmountBelow(directory);
     place.guard.release();
+    await plane.stop();
   });
   for (const image of environment.images) await ctr("images", "import", image);
   await startKubelet();
@@ -213,6 +214,15 @@ async function killContainers(ctr: TestNode["ctr"]): Promise<void> {
     },
     { timeoutMs: READY_TIMEOUT_MS, what: "the end of all containers" },
   );
+}
+
+/** Volumes and file systems of containers; the last mounted first. */
+async function unmountBelow(directory: string): Promise<void> {
+  const points = readFileSync("/proc/self/mounts", "utf8")
+    .split("\n")
+    .map((line) => line.split(" ")[1] ?? "")
+    .filter((point) => point.startsWith(`${directory}/`));
+  for (const point of points.reverse()) await runTool("umount", ["--lazy", point], {});
 }
 
 /** The end of the logs of the node's parts, for a failed test. */

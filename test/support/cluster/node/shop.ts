@@ -7,7 +7,6 @@ import { chmodSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import pg from "pg";
 import { stringify } from "yaml";
-import type { TestEnd } from "../../control-plane.ts";
 import { eventually } from "../../processes.ts";
 import { IMAGES } from "./images.ts";
 import type { TestNode } from "./node.ts";
@@ -41,7 +40,7 @@ export interface Shop {
 }
 
 /** Returns when database and receiver are ready; the database has the table `orders`. */
-export async function openShop(_t: TestEnd, node: TestNode): Promise<Shop> {
+export async function openShop(node: TestNode): Promise<Shop> {
   const run = (...args: string[]) => node.kubectl([...args, "--namespace", NAMESPACE]);
   const apply = async (...objects: object[]) => {
     const input = objects.map((object) => stringify(object)).join("---\n");

@@ -17,6 +17,8 @@ const AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt";
 /** Their names in the cluster. */
 export const IMAGES = {
   pgEvents: "ghcr.io/pg-events/pg-events:test",
+  /** What an upgrade brings; made on the node. */
+  nextPgEvents: "ghcr.io/pg-events/pg-events:next",
   postgres: "docker.io/test/postgres:test",
   coredns: "docker.io/test/coredns:test",
   pause: "docker.io/test/pause:test",

@@ -224,10 +224,3 @@ async function unmountBelow(directory: string): Promise<void> {
     .filter((point) => point.startsWith(`${directory}/`));
   for (const point of points.reverse()) await runTool("umount", ["--lazy", point], {});
 }
-
-/** The end of the logs of the node's parts, for a failed test. */
-export function nodeLogs({ directory }: Pick<TestNode, "directory">): string {
-  return ["containerd", "kubelet", "kube-proxy"]
-    .map((name) => `${name}:\n${readFileSync(join(directory, `${name}.log`), "utf8").slice(-2000)}`)
-    .join("\n");
-}

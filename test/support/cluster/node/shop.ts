@@ -12,6 +12,8 @@ import { IMAGES } from "./images.ts";
 import type { TestNode } from "./node.ts";
 
 export const NAMESPACE = "shop";
+export const TOKEN = "Bearer token-of-the-receiver";
+const FIRST_PASSWORD = "first-password-of-shop";
 const SUPERUSER_PASSWORD = "superuser-secret-value";
 const RECEIVER = readFileSync(join(import.meta.dirname, "receiver.mjs"), "utf8");
 const RESTRICTED = { "pod-security.kubernetes.io/enforce": "restricted" };
@@ -66,7 +68,7 @@ export async function openShop(node: TestNode): Promise<Shop> {
     connectionTimeoutMillis: 3000,
     application_name: "test",
   });
-  let password = "first-password-of-shop";
+  let password = FIRST_PASSWORD;
   const shop: Shop = {
     connection: () => login("shop", "shop", password),
     deliveries: () => readDeliveries(join(node.directory, "volume-receiver/deliveries.jsonl")),
@@ -123,6 +125,34 @@ function persistentVolume(name: string, path: string): object[] {
       kind: "PersistentVolumeClaim",
       metadata: { name },
       spec: { ...common, volumeName: name, resources: { requests: { storage: "1Gi" } } },
+    },
+  ];
+}
+
+/** The Secrets and the PgEventSource that a user writes. */
+export function shopSource(password = FIRST_PASSWORD): object[] {
+  const secret = (name: string, stringData: object, labels: object = {}) => ({
+    apiVersion: "v1",
+    kind: "Secret",
+    metadata: { name, labels },
+    stringData,
+  });
+  const login = { host: "db.shop.svc", port: "5432", dbname: "shop", username: "shop", password };
+  const http = {
+    ref: { name: "receiver", port: 80, path: "/events" },
+    headers: [{ name: "Authorization", secretKeyRef: { name: "receiver", key: "token" } }],
+  };
+  return [
+    secret("shop-db", login),
+    secret("receiver", { token: TOKEN }, { "pgevents.dev/allow": "true" }),
+    {
+      apiVersion: "pgevents.dev/v1alpha1",
+      kind: "PgEventSource",
+      metadata: { name: "shop" },
+      spec: {
+        database: { secretRef: { name: "shop-db" }, tls: { mode: "Disable" } },
+        callbacks: [{ name: "receiver", http }],
+      },
     },
   ];
 }

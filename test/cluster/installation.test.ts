@@ -1,199 +1,122 @@
 /**
  * The installation as a user does it, in a cluster whose pods are real containers: image, chart, a database
- * and a receiver in pods; and what happens to it afterwards. A ledger counts every change against every
- * delivery, after each step. The steps follow each other.
+ * and a receiver in pods, up to the end of all of it. A ledger counts every change against every delivery,
+ * after each step. The steps follow each other.
  */
 import assert from "node:assert/strict";
-import { after, before, describe, type TestContext, test } from "node:test";
-import { nodeEnvironment } from "../support/cluster/node/enter.ts";
 import { IMAGES } from "../support/cluster/node/images.ts";
-import { keepLedger, type Ledger } from "../support/cluster/node/ledger.ts";
-import { startNode, type TestNode } from "../support/cluster/node/node.ts";
-import { evict, killContainer, podsOf } from "../support/cluster/node/pods.ts";
-import { type Release, releaseOf } from "../support/cluster/node/release.ts";
-import { report } from "../support/cluster/node/report.ts";
-import { NAMESPACE, openShop, type Shop, shopSource, TOKEN } from "../support/cluster/node/shop.ts";
+import { clusterScene } from "../support/cluster/node/scene.ts";
+import { TOKEN } from "../support/cluster/node/shop.ts";
 import { eventually } from "../support/processes.ts";
 
-const WORKERS = "pgevents.dev/source=shop";
-const environment = nodeEnvironment();
-const skip = environment === null && "It runs in a node of its own: npm run test:cluster.";
+const scene = clusterScene();
 
-describe("an installation", { skip }, () => {
-  let node: TestNode;
-  let shop: Shop;
-  let release: Release;
-  let ledger: Ledger;
-  let repeats = 0;
-  /** What is to be ended, the last one first. */
-  const ends: (() => Promise<void> | void)[] = [];
-  const end = { after: (work: () => Promise<void> | void) => void ends.unshift(work) };
+scene.test("helm install starts the operator, and helm test passes", async () => {
+  await scene.release.install("test");
+  await scene.release.check();
+});
 
-  before(async () => {
-    if (environment === null) return;
-    node = await startNode(end, environment);
-    shop = await openShop(node);
-    release = releaseOf(node);
-  });
-  after(async () => {
-    for (const work of ends) await work();
-  });
+scene.test("G1 kubectl apply, and rows arrive through a Service by its name in the DNS", async () => {
+  await scene.applySource();
+  await scene.ledger.write(100);
+  await scene.ledger.settle();
+  for (const { host, authorization } of scene.shop.deliveries())
+    assert.deepEqual([host, authorization], ["receiver.shop.svc", TOKEN]);
+});
 
-  /** A step, after which nothing is missing; what the cluster looks like is printed when it fails. */
-  const step = (title: string, work: (t: TestContext) => Promise<void>) =>
-    test(title, async (t) => {
-      try {
-        await work(t);
-        if (ledger === undefined) return;
-        const { committed, ...delivered } = await ledger.settle();
-        repeats = delivered.repeats;
-        t.diagnostic(`${committed} changes, ${delivered.deliveries} deliveries, ${repeats} repeats`);
-      } catch (error) {
-        t.diagnostic(await report(node, [NAMESPACE, release.namespace]));
-        throw error;
-      }
-    });
-  const workers = () => podsOf(node, NAMESPACE, WORKERS);
-  const workersReady = (count: number) =>
-    shop.kubectl(
-      "wait",
-      "pges/shop",
-      `--for=jsonpath={.status.worker.readyReplicas}=${count}`,
-      "--timeout=90s",
-    );
-  const condition = (type: string) =>
-    shop.kubectl("get", "pges/shop", `--output=jsonpath={.status.conditions[?(@.type=='${type}')]}`);
+scene.test("G5 three workers deliver each change once", async () => {
+  await scene.scale(3);
+  await scene.ledger.write(200);
+  assert.equal((await scene.ledger.settle()).repeats, 0);
+});
 
-  step("helm install starts the operator", () => release.install("test"));
-
-  step("helm test passes", () => release.check());
-
-  step("G1 kubectl apply, and rows arrive through a Service by its name in the DNS", async () => {
-    await shop.apply(...shopSource());
-    await shop.kubectl("wait", "pges/shop", "--for=condition=Ready", "--timeout=60s");
-    ledger = keepLedger(end, shop);
-    await ledger.write(100);
-    await ledger.settle();
-    for (const { host, authorization } of shop.deliveries())
-      assert.deepEqual([host, authorization], ["receiver.shop.svc", TOKEN]);
-  });
-
-  step("G5 three workers deliver each change once", async () => {
-    await shop.kubectl("scale", "pges/shop", "--replicas=3");
-    await workersReady(3);
-    await ledger.write(200);
-    assert.equal((await ledger.settle()).repeats, repeats);
-  });
-
-  step(
-    "F52 G5 the chart is upgraded under writes: operator and workers are replaced, without a repeat",
-    async () => {
-      const before = await workers();
-      await node.ctr("images", "tag", IMAGES.pgEvents, IMAGES.nextPgEvents);
-      await release.upgrade("next");
-      const image = "{.spec.template.spec.containers[0].image}";
-      await shop.kubectl(
-        "wait",
-        "deployment/shop",
-        `--for=jsonpath=${image}=${IMAGES.nextPgEvents}`,
-        "--timeout=60s",
-      );
-      await shop.kubectl("rollout", "status", "deployment/shop", "--timeout=120s");
-      const uids = new Set((await workers()).map(({ uid }) => uid));
-      assert.ok(before.every(({ uid }) => !uids.has(uid)));
-      assert.equal((await ledger.settle()).repeats, repeats);
-    },
-  );
-
-  step("F14 the password is changed in database and Secret", async () => {
-    const before = await workers();
-    await shop.setPassword("second-password-of-shop");
-    await shop.apply(...shopSource("second-password-of-shop"));
-    await eventually(
-      async () => (await workers()).every(({ uid }) => before.every((pod) => pod.uid !== uid)),
-      {
-        what: "other workers",
-        timeoutMs: 60_000,
-      },
-    );
+scene.test(
+  "F52 G5 the chart is upgraded under writes: operator and workers are replaced, nothing is repeated",
+  async () => {
+    const { node, shop, release, ledger } = scene;
+    const before = await scene.workers();
+    await node.ctr("images", "tag", IMAGES.pgEvents, IMAGES.nextPgEvents);
+    await release.upgrade("next");
+    const image = "{.spec.template.spec.containers[0].image}";
+    const next = `--for=jsonpath=${image}=${IMAGES.nextPgEvents}`;
+    await shop.kubectl("wait", "deployment/shop", next, "--timeout=60s");
     await shop.kubectl("rollout", "status", "deployment/shop", "--timeout=120s");
-    await ledger.write(50);
-  });
+    const now = new Set((await scene.workers()).map(({ uid }) => uid));
+    assert.ok(before.every(({ uid }) => !now.has(uid)));
+    assert.equal((await ledger.settle()).repeats, scene.repeats);
+  },
+);
 
-  step("the kubelet crashes and comes back: containers run on, and deliver meanwhile", async () => {
-    const before = await workers();
-    await node.killKubelet();
-    await ledger.write(100);
-    await ledger.settle();
-    await node.startKubelet();
-    await shop.kubectl("scale", "pges/shop", "--replicas=2");
-    await workersReady(2);
-    for (const { uid, restarts } of await workers())
-      assert.ok(
-        before.some((pod) => pod.uid === uid && pod.restarts === restarts),
-        "a worker was replaced",
-      );
-  });
+scene.test("F14 the password is changed in the database and in the Secret", async () => {
+  const { shop, ledger } = scene;
+  const before = new Set((await scene.workers()).map(({ uid }) => uid));
+  await shop.setPassword("second-password-of-shop");
+  await shop.apply(...shop.source());
+  const replaced = async () => {
+    const pods = await scene.workers();
+    return pods.length === before.size && pods.every(({ uid, ready }) => ready && !before.has(uid));
+  };
+  await eventually(replaced, { timeoutMs: 90_000, what: "other workers" });
+  await ledger.write(50);
+});
 
-  step("F54 pods are evicted: a worker is replaced, and the budget keeps one operator", async () => {
-    const [worker] = await workers();
-    assert.ok(worker);
-    await evict(node, NAMESPACE, worker.name);
-    await eventually(
-      async () => (await workers()).filter(({ ready, uid }) => ready && uid !== worker.uid).length === 2,
-      {
-        what: "the worker's successor",
-        timeoutMs: 60_000,
-      },
-    );
-    const leader = await release.leader();
-    await node.kubectl(["cordon", "node-1"]);
-    await evict(node, release.namespace, leader.name);
-    const other = await eventually(async () => (await release.operators()).find(({ ready }) => ready));
-    await assert.rejects(evict(node, release.namespace, other.name), /disruption budget/);
-    await node.kubectl(["uncordon", "node-1"]);
-    await eventually(async () => (await release.leader()).name === other.name, {
-      what: "the other operator's lead",
-    });
-    const ready = async () => (await release.operators()).filter((pod) => pod.ready).length === 2;
-    await eventually(ready, { what: "two operators again", timeoutMs: 60_000 });
-  });
+scene.test(
+  "F29 a namespace is deleted with the source in it, and the other source is not touched",
+  async () => {
+    const { node, shop } = scene;
+    const inside = (...args: string[]) => node.kubectl([...args, "--namespace", "other"]);
+    await shop.asSuperuser("create database other owner shop");
+    await shop.asOwner("other", "create table notes (id integer primary key)");
+    await node.kubectl(["create", "namespace", "other"]);
+    await shop.applyIn("other", ...shop.source("other", [{ name: "log", stdout: {} }]));
+    await inside("wait", "pges/shop", "--for=condition=Ready", "--timeout=60s");
+    await shop.asOwner("other", "insert into notes values (4711)");
+    const logged = async () => (await inside("logs", "deployment/shop")).includes('"key":[4711]');
+    await eventually(logged, { what: "the event in the worker's output" });
+    await node.kubectl(["delete", "namespace", "other", "--timeout=90s"]);
+  },
+);
 
-  step("F43 the leading operator is killed, and its work is done by the other", async () => {
-    const leader = await release.leader();
-    await killContainer(node, leader);
-    await shop.kubectl("scale", "pges/shop", "--replicas=3");
-    await workersReady(3);
-    await ledger.write(50);
-  });
+scene.test("F31 helm uninstall leaves workers that deliver; installed again it takes them over", async () => {
+  const { release, ledger } = scene;
+  await scene.scale(1);
+  const [worker] = await scene.workers();
+  await release.uninstall();
+  assert.deepEqual(await release.operators(), []);
+  await ledger.write(100);
+  await ledger.settle();
+  await release.install("next");
+  await scene.scale(2);
+  assert.ok((await scene.workers()).some(({ uid }) => uid === worker?.uid));
+  assert.equal((await ledger.settle()).repeats, scene.repeats);
+});
 
-  step("F17 the database is killed under writes, then its pod deleted", async () => {
-    const [database] = await podsOf(node, NAMESPACE, "app=db");
-    assert.ok(database);
-    await killContainer(node, database);
-    await ledger.write(50);
-    await shop.kubectl("delete", "pod/db-0");
-    await ledger.write(50);
-  });
+scene.test("F27 the source is deleted: capture and workers go; made again it delivers", async () => {
+  const { shop } = scene;
+  await scene.closeLedger();
+  await shop.kubectl("delete", "pges/shop", "--timeout=60s");
+  await scene.workersReady(0);
+  assert.deepEqual(await shop.captureLeft(), []);
+  await shop.asOwner("shop", "delete from orders");
+  await scene.applySource();
+  await scene.ledger.write(50);
+});
 
-  step(
-    "F38 the workers' image is missing on the node: it is told, nothing is lost, and goes on when it is there",
-    async () => {
-      await shop.kubectl("scale", "pges/shop", "--replicas=1");
-      await eventually(async () => (await workers()).length === 1, { what: "one worker", timeoutMs: 60_000 });
-      await node.ctr("images", "remove", "--sync", IMAGES.nextPgEvents);
-      await shop.kubectl("delete", "pods", "--selector", WORKERS);
-      await eventually(async () => (await workers())[0]?.waiting === "ImagePullBackOff", {
-        what: "a pod without its image",
-        timeoutMs: 60_000,
-      });
-      await ledger.write(100);
-      await eventually(async () => /"DeploymentUnavailable"/.test(await condition("Deployed")), {
-        what: "the status",
-        timeoutMs: 120_000,
-      });
-      await node.ctr("images", "tag", IMAGES.pgEvents, IMAGES.nextPgEvents);
-      await workersReady(1);
-    },
-  );
+scene.test("without sources helm uninstall leaves nothing but the CRD", async () => {
+  const { node, release, shop } = scene;
+  await scene.closeLedger();
+  await shop.kubectl("delete", "pges", "--all", "--timeout=60s");
+  await release.uninstall();
+  const everything =
+    "all,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets";
+  const names = async (kinds: string, ...args: string[]) =>
+    (await node.kubectl(["get", kinds, "--output=name", ...args]))
+      .split("\n")
+      .filter((name) => name.includes("pg-events"));
+  await eventually(async () => (await names(everything, "--namespace", release.namespace)).length === 0, {
+    what: "the end of the release's objects",
+  });
+  assert.deepEqual(await names("clusterroles,clusterrolebindings"), []);
+  const crds = await node.kubectl(["get", "crds", "--output=name"]);
+  assert.match(crds, /pgeventsources\.pgevents\.dev/);
 });

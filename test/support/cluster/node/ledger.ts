@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import type { TestEnd } from "../../control-plane.ts";
 import { eventually } from "../../processes.ts";
-import type { Shop } from "./shop.ts";
+import type { Delivery, Shop } from "./shop.ts";
 
 const PAUSE_MS = 10;
 const RETRY_MS = 100;
@@ -31,8 +31,9 @@ export interface Ledger {
   stop(): Promise<void>;
 }
 
-/** Writes about 50 changes a second until the end of the test, however often its connection breaks. */
+/** `orders` must be empty, and captured. Writes about 50 changes a second until the end of the test, however often its connection breaks. */
 export function keepLedger(t: TestEnd, shop: Shop): Ledger {
+  const start = shop.deliveries().length;
   let written = 0;
   let next = 0;
   let ended = false;
@@ -90,7 +91,7 @@ export function keepLedger(t: TestEnd, shop: Shop): Ledger {
       try {
         await eventually(() => idle, { what: "the end of a write" });
         const expected = await committed(shop);
-        return await eventually(() => account(shop, expected), {
+        return await eventually(() => account(shop.deliveries().slice(start), expected), {
           timeoutMs: SETTLE_TIMEOUT_MS,
           what: "the delivery of every committed change",
         });
@@ -123,8 +124,7 @@ async function committed(shop: Shop): Promise<string[]> {
 }
 
 /** @throws Error when something is missing, was never committed, or came first in the wrong order for its row */
-function account(shop: Shop, expected: readonly string[]): Account {
-  const deliveries = shop.deliveries();
+function account(deliveries: readonly Delivery[], expected: readonly string[]): Account {
   const seen = new Map<string, string>();
   const last = new Map<number, number>();
   for (const { id, new: row } of deliveries) {

@@ -8,14 +8,12 @@ import { join } from "node:path";
 import pg from "pg";
 import { stringify } from "yaml";
 import { eventually } from "../../processes.ts";
-import { IMAGES } from "./images.ts";
 import type { TestNode } from "./node.ts";
+import { database, persistentVolume, receiver, SUPERUSER_PASSWORD } from "./shop-objects.ts";
 
 export const NAMESPACE = "shop";
 export const TOKEN = "Bearer token-of-the-receiver";
 const FIRST_PASSWORD = "first-password-of-shop";
-const SUPERUSER_PASSWORD = "superuser-secret-value";
-const RECEIVER = readFileSync(join(import.meta.dirname, "receiver.mjs"), "utf8");
 const RESTRICTED = { "pod-security.kubernetes.io/enforce": "restricted" };
 
 /** A delivery as the receiver wrote it down. */
@@ -32,27 +30,35 @@ export interface Shop {
   connection(): pg.ClientConfig;
   /** Every delivery so far, in the order of arrival. */
   deliveries(): Delivery[];
+  /** Runs statements as the application's role in a database. */
+  asOwner(database: string, ...statements: string[]): Promise<void>;
+  /** What of capture is in the database: its schema and triggers. */
+  captureLeft(): Promise<string[]>;
   /** Runs statements as a superuser. */
   asSuperuser(...statements: string[]): Promise<void>;
   /** Sets the password of the application's role. */
   setPassword(password: string): Promise<void>;
+  /** The Secrets and the PgEventSource that a user writes, with the password of now. @param callbacks default: the receiver */
+  source(database?: string, callbacks?: readonly object[]): object[];
   /** kubectl in the shop's namespace. */
   kubectl(...args: string[]): Promise<string>;
   apply(...objects: object[]): Promise<void>;
+  applyIn(namespace: string, ...objects: object[]): Promise<void>;
 }
 
 /** Returns when database and receiver are ready; the database has the table `orders`. */
 export async function openShop(node: TestNode): Promise<Shop> {
   const run = (...args: string[]) => node.kubectl([...args, "--namespace", NAMESPACE]);
-  const apply = async (...objects: object[]) => {
+  const applyIn = async (namespace: string, ...objects: object[]) => {
     const input = objects.map((object) => stringify(object)).join("---\n");
-    await node.kubectl(["apply", "--namespace", NAMESPACE, "--filename", "-"], { input });
+    await node.kubectl(["apply", "--namespace", namespace, "--filename", "-"], { input });
   };
+  const apply = (...objects: object[]) => applyIn(NAMESPACE, ...objects);
   const volume = (name: string) => {
     const path = join(node.directory, `volume-${name}`);
     mkdirSync(path, { recursive: true });
     chmodSync(path, 0o777);
-    return persistentVolume(name, path);
+    return persistentVolume(name, NAMESPACE, path);
   };
   await apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: NAMESPACE, labels: RESTRICTED } });
   await apply(...volume("db"), ...volume("receiver"), ...database(), ...receiver());
@@ -72,13 +78,25 @@ export async function openShop(node: TestNode): Promise<Shop> {
   const shop: Shop = {
     connection: () => login("shop", "shop", password),
     deliveries: () => readDeliveries(join(node.directory, "volume-receiver/deliveries.jsonl")),
-    asSuperuser: (...statements) => execute(login("postgres", "postgres", SUPERUSER_PASSWORD), statements),
+    async asOwner(database, ...statements) {
+      await execute(login("shop", database, password), statements);
+    },
+    async captureLeft() {
+      const found = await execute(shop.connection(), [
+        "select nspname as name from pg_namespace where nspname like 'pgevents%' union all select tgname from pg_trigger where not tgisinternal",
+      ]);
+      return found.map(({ name }) => String(name));
+    },
+    asSuperuser: async (...statements) =>
+      void (await execute(login("postgres", "postgres", SUPERUSER_PASSWORD), statements)),
     async setPassword(next) {
       await shop.asSuperuser(`alter role shop password '${next}'`);
       password = next;
     },
+    source: (database = "shop", callbacks) => sourceObjects(password, database, callbacks),
     kubectl: run,
     apply,
+    applyIn,
   };
   await eventually(() => shop.asSuperuser("select 1").then(() => true), { what: "the database's Service" });
   await shop.asSuperuser(`create role shop login password '${password}'`, "create database shop owner shop");
@@ -88,11 +106,17 @@ export async function openShop(node: TestNode): Promise<Shop> {
   return shop;
 }
 
-async function execute(config: pg.ClientConfig, statements: readonly string[]): Promise<void> {
+/** Returns the rows of the last statement. */
+async function execute(
+  config: pg.ClientConfig,
+  statements: readonly string[],
+): Promise<Record<string, unknown>[]> {
   const client = new pg.Client(config);
   await client.connect();
   try {
-    for (const statement of statements) await client.query(statement);
+    let rows: Record<string, unknown>[] = [];
+    for (const statement of statements) ({ rows } = await client.query(statement));
+    return rows;
   } finally {
     await client.end();
   }
@@ -105,122 +129,29 @@ function readDeliveries(path: string): Delivery[] {
     .map((line) => JSON.parse(line) as Delivery);
 }
 
-/** A volume of the node and the claim that takes it. */
-function persistentVolume(name: string, path: string): object[] {
-  const common = { accessModes: ["ReadWriteOnce"], storageClassName: "" };
+/** The Secrets and the PgEventSource that a user writes. @param callbacks default: the receiver */
+function sourceObjects(
+  password: string,
+  database: string,
+  callbacks: readonly object[] = [receiverCallback()],
+): object[] {
+  const login = { host: `db.${NAMESPACE}.svc`, port: "5432", dbname: database, username: "shop", password };
+  const spec = { database: { secretRef: { name: "shop-db" }, tls: { mode: "Disable" } }, callbacks };
   return [
-    {
-      apiVersion: "v1",
-      kind: "PersistentVolume",
-      metadata: { name },
-      spec: {
-        ...common,
-        capacity: { storage: "1Gi" },
-        hostPath: { path },
-        claimRef: { name, namespace: NAMESPACE },
-      },
-    },
-    {
-      apiVersion: "v1",
-      kind: "PersistentVolumeClaim",
-      metadata: { name },
-      spec: { ...common, volumeName: name, resources: { requests: { storage: "1Gi" } } },
-    },
+    secret("shop-db", login),
+    secret("receiver", { token: TOKEN }, { "pgevents.dev/allow": "true" }),
+    { apiVersion: "pgevents.dev/v1alpha1", kind: "PgEventSource", metadata: { name: "shop" }, spec },
   ];
 }
 
-/** The Secrets and the PgEventSource that a user writes. */
-export function shopSource(password = FIRST_PASSWORD): object[] {
-  const secret = (name: string, stringData: object, labels: object = {}) => ({
-    apiVersion: "v1",
-    kind: "Secret",
-    metadata: { name, labels },
-    stringData,
-  });
-  const login = { host: "db.shop.svc", port: "5432", dbname: "shop", username: "shop", password };
+function receiverCallback(): object {
   const http = {
     ref: { name: "receiver", port: 80, path: "/events" },
     headers: [{ name: "Authorization", secretKeyRef: { name: "receiver", key: "token" } }],
   };
-  return [
-    secret("shop-db", login),
-    secret("receiver", { token: TOKEN }, { "pgevents.dev/allow": "true" }),
-    {
-      apiVersion: "pgevents.dev/v1alpha1",
-      kind: "PgEventSource",
-      metadata: { name: "shop" },
-      spec: {
-        database: { secretRef: { name: "shop-db" }, tls: { mode: "Disable" } },
-        callbacks: [{ name: "receiver", http }],
-      },
-    },
-  ];
+  return { name: "receiver", http };
 }
 
-const SECURITY = {
-  allowPrivilegeEscalation: false,
-  capabilities: { drop: ["ALL"] },
-  seccompProfile: { type: "RuntimeDefault" },
-};
-
-function database(): object[] {
-  const container = {
-    name: "postgres",
-    image: IMAGES.postgres,
-    env: [{ name: "POSTGRES_PASSWORD", value: SUPERUSER_PASSWORD }],
-    ports: [{ containerPort: 5432 }],
-    readinessProbe: { tcpSocket: { port: 5432 }, periodSeconds: 1 },
-    securityContext: { ...SECURITY, runAsNonRoot: true, runAsUser: 999 },
-    volumeMounts: [{ name: "data", mountPath: "/data" }],
-  };
-  const volumes = [{ name: "data", persistentVolumeClaim: { claimName: "db" } }];
-  return [
-    workload("StatefulSet", "db", { serviceName: "db" }, { containers: [container], volumes }),
-    service("db", 5432, 5432),
-  ];
-}
-
-function receiver(): object[] {
-  const container = {
-    name: "receiver",
-    image: IMAGES.pgEvents,
-    command: ["node", "/program/receiver.mjs"],
-    ports: [{ containerPort: 8080 }],
-    readinessProbe: { tcpSocket: { port: 8080 }, periodSeconds: 1 },
-    securityContext: { ...SECURITY, runAsNonRoot: true, runAsUser: 65532 },
-    volumeMounts: [
-      { name: "program", mountPath: "/program" },
-      { name: "ledger", mountPath: "/ledger" },
-    ],
-  };
-  const volumes = [
-    { name: "program", configMap: { name: "receiver" } },
-    { name: "ledger", persistentVolumeClaim: { claimName: "receiver" } },
-  ];
-  const data = { "receiver.mjs": RECEIVER };
-  return [
-    { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "receiver" }, data },
-    workload("Deployment", "receiver", {}, { containers: [container], volumes }),
-    service("receiver", 80, 8080),
-  ];
-}
-
-function workload(kind: string, name: string, settings: object, pod: object): object {
-  const labels = { app: name };
-  const template = { metadata: { labels }, spec: { automountServiceAccountToken: false, ...pod } };
-  return {
-    apiVersion: "apps/v1",
-    kind,
-    metadata: { name },
-    spec: { selector: { matchLabels: labels }, template, ...settings },
-  };
-}
-
-function service(name: string, port: number, targetPort: number): object {
-  return {
-    apiVersion: "v1",
-    kind: "Service",
-    metadata: { name },
-    spec: { selector: { app: name }, ports: [{ port, targetPort }] },
-  };
+function secret(name: string, stringData: object, labels: object = {}): object {
+  return { apiVersion: "v1", kind: "Secret", metadata: { name, labels }, stringData };
 }

@@ -2,9 +2,11 @@
  * The tests of an installation: a Kubernetes node with containers, in namespaces of its own (mounts, network,
  * processes), in which all of it ends with this command.
  *
- *   node scripts/test-cluster.ts [arguments of scripts/test.ts, such as --only-matching G1]
+ *   node scripts/test-cluster.ts [files of test/cluster] [--only-matching …]
  */
 import { join } from "node:path";
+import { kafkaMissing } from "../test/support/brokers/kafka-server.ts";
+import { natsMissing } from "../test/support/brokers/nats-server.ts";
 import { runInNode } from "../test/support/cluster/node/enter.ts";
 import { makeImages } from "../test/support/cluster/node/images.ts";
 import { missingForNode } from "../test/support/cluster/node/requirements.ts";
@@ -16,5 +18,9 @@ if (missing.length > 0) {
   process.exit(1);
 }
 const images = await makeImages();
-const tests = [process.execPath, join(import.meta.dirname, "test.ts"), "cluster", ...process.argv.slice(2)];
+// Inside of the node's namespaces there is no network to bring them.
+for (const reason of [await natsMissing(), await kafkaMissing()]) if (reason) console.error(reason);
+const args = process.argv.slice(2);
+const which = args.some((arg) => arg.endsWith(".test.ts")) ? [] : ["cluster"];
+const tests = [process.execPath, join(import.meta.dirname, "test.ts"), ...which, ...args];
 process.exitCode = await runInNode(tests, images);

@@ -4,6 +4,10 @@
  * after each step. The steps follow each other.
  */
 import assert from "node:assert/strict";
+import { createTopic, kafkaTo, topicMessages } from "../callbacks/kafka-endpoint.ts";
+import { createStream, natsTo, storedMessages } from "../callbacks/nats-endpoint.ts";
+import { kafkaServer } from "../support/brokers/kafka-server.ts";
+import { natsServer } from "../support/brokers/nats-server.ts";
 import { IMAGES } from "../support/cluster/node/images.ts";
 import { clusterScene } from "../support/cluster/node/scene.ts";
 import { TOKEN } from "../support/cluster/node/shop.ts";
@@ -76,6 +80,30 @@ scene.test(
     await node.kubectl(["delete", "namespace", "other", "--timeout=90s"]);
   },
 );
+
+scene.test("the image has the clients of NATS and Kafka", async (t) => {
+  const { node, shop } = scene;
+  const [nats, kafka] = [await natsServer(t, "", node.address), await kafkaServer(t, node.address)];
+  await createStream(nats);
+  const topic = await createTopic(kafka, "notes");
+  await shop.asSuperuser("create database brokers owner shop");
+  await shop.asOwner("brokers", "create table notes (id integer primary key)");
+  await node.kubectl(["create", "namespace", "brokers"]);
+  const callbacks = [
+    { name: "stream", ...natsTo(nats) },
+    { name: "topic", ...kafkaTo(kafka, topic, { compression: "Snappy" }) },
+  ];
+  await shop.applyIn("brokers", ...shop.source("brokers", callbacks));
+  await node.kubectl(["wait", "pges/shop", "--namespace=brokers", "--for=condition=Ready", "--timeout=60s"]);
+  await shop.asOwner("brokers", "insert into notes select generate_series(1, 50)");
+  await eventually(async () => (await storedMessages(nats)).length === 50, {
+    what: "the events in the stream",
+  });
+  await eventually(async () => (await topicMessages(kafka, topic)).length === 50, {
+    what: "those in the topic",
+  });
+  await node.kubectl(["delete", "namespace", "brokers", "--timeout=90s"]);
+});
 
 scene.test("F31 helm uninstall leaves workers that deliver; installed again it takes them over", async () => {
   const { release, ledger } = scene;

@@ -37,8 +37,8 @@ export function kafkaMissing(): Promise<string | false> {
   return missing(kafkaJars(), `No Apache Kafka. ${INSTALL}`);
 }
 
-/** Stopped after the test, or after the tests of a suite. */
-export async function kafkaServer(t: TestEnd): Promise<KafkaServer> {
+/** Stopped after the test, or after the tests of a suite. @param host where it listens */
+export async function kafkaServer(t: TestEnd, host = "127.0.0.1"): Promise<KafkaServer> {
   const jars = await kafkaJars();
   if (jars === null) throw new Error(INSTALL);
   const directory = mkdtempSync(join(tmpdir(), "pg-events-kafka-"));
@@ -48,7 +48,7 @@ export async function kafkaServer(t: TestEnd): Promise<KafkaServer> {
   const config = join(directory, "server.properties");
   writeFileSync(
     config,
-    settings(directory, ports, authority.cert, authority.issue(["127.0.0.1", "localhost"])),
+    settings(directory, host, ports, authority.cert, authority.issue([host, "localhost"])),
   );
   const { username, password } = KAFKA_LOGIN;
   const scram = ["256", "512"].flatMap((bits) => [
@@ -60,13 +60,13 @@ export async function kafkaServer(t: TestEnd): Promise<KafkaServer> {
   const format = ["kafka.tools.StorageTool", "format", "-t", id, "-c", config, ...scram];
   await runTool("java", [...JAVA, ...classpath, ...format], {});
   const args = [...JAVA, ...classpath, "kafka.Kafka", config];
-  const broker = await startBroker({ file: "java", args, directory, port: plain });
+  const broker = await startBroker({ file: "java", args, directory, host, port: plain });
   t.after(() => broker.stop());
   return {
     ...broker,
-    plain: `127.0.0.1:${plain}`,
-    tls: `127.0.0.1:${tls}`,
-    sasl: `127.0.0.1:${sasl}`,
+    plain: `${host}:${plain}`,
+    tls: `${host}:${tls}`,
+    sasl: `${host}:${sasl}`,
     ca: authority.cert,
     client: authority.issue(["client"]),
   };
@@ -74,11 +74,12 @@ export async function kafkaServer(t: TestEnd): Promise<KafkaServer> {
 
 function settings(
   directory: string,
+  host: string,
   [plain, tls, sasl, controller]: readonly [number, number, number, number],
   ca: string,
   { cert, key }: IssuedCertificate,
 ): string {
-  const at = (name: string, port: number) => `${name}://127.0.0.1:${port}`;
+  const at = (name: string, port: number) => `${name}://${host}:${port}`;
   const listeners = [at("PLAINTEXT", plain), at("SSL", tls), at("SASL_PLAINTEXT", sasl)];
   const pem = (text: string) => text.trim().replaceAll("\n", "\\n");
   const login = "org.apache.kafka.common.security";
@@ -86,7 +87,7 @@ function settings(
   return Object.entries({
     "process.roles": "broker,controller",
     "node.id": "1",
-    "controller.quorum.voters": `1@127.0.0.1:${controller}`,
+    "controller.quorum.voters": `1@${host}:${controller}`,
     "controller.listener.names": "CONTROLLER",
     listeners: [...listeners, at("CONTROLLER", controller)].join(","),
     "advertised.listeners": listeners.join(","),

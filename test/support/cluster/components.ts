@@ -85,7 +85,12 @@ export async function startApiServer(layout: Layout, guard: Guard): Promise<Comp
   const addresses =
     nodeAddress === null
       ? ["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none"]
-      : ["--bind-address=0.0.0.0", `--advertise-address=${nodeAddress}`];
+      : [
+          "--bind-address=0.0.0.0",
+          `--advertise-address=${nodeAddress}`,
+          // The DNS of this machine does not know the node.
+          "--kubelet-preferred-address-types=InternalIP",
+        ];
   const server = start(layout, guard, "kube-apiserver", [
     `--etcd-servers=${layout.etcdUrl}`,
     `--secure-port=${layout.apiPort}`,

@@ -91,9 +91,10 @@ export function keepLedger(t: TestEnd, shop: Shop): Ledger {
       try {
         await eventually(() => idle, { what: "the end of a write" });
         const expected = await committed(shop);
+        const what = "the delivery of every committed change";
         return await eventually(() => account(shop.deliveries().slice(start), expected), {
           timeoutMs: SETTLE_TIMEOUT_MS,
-          what: "the delivery of every committed change",
+          what,
         });
       } finally {
         held = false;

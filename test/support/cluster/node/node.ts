@@ -22,6 +22,8 @@ const READY_TIMEOUT_MS = 120_000;
 
 export interface TestNode {
   readonly plane: ControlPlane;
+  /** Of the machine that the node is, for its pods. */
+  readonly address: string;
   /** Where the node keeps what it has; pods may mount what is below it. */
   readonly directory: string;
   kubectl(args: readonly string[], options?: ToolOptions): Promise<string>;
@@ -76,6 +78,7 @@ export async function startNode(t: TestEnd, environment: NodeEnvironment): Promi
   await startKubelet();
   const node: TestNode = {
     plane,
+    address: environment.address,
     directory,
     ctr,
     killKubelet,

@@ -43,6 +43,7 @@ export function clusterScene(): Scene {
   const skip = environment === null && "It runs in a node of its own: npm run test:cluster.";
   const parts: { node?: TestNode; shop?: Shop; release?: Release; ledger?: Ledger | undefined } = {};
   let repeats = 0;
+  let failed: string | null = null;
   // Hooks of hooks would run when these end, so what is started is ended by a list; the last one first.
   const ends: (() => Promise<void> | void)[] = [];
   const end = { after: (work: () => Promise<void> | void) => void ends.unshift(work) };
@@ -85,10 +86,13 @@ export function clusterScene(): Scene {
     },
     test(title, work) {
       test(title, { skip }, async (t) => {
+        if (failed !== null) throw new Error(`The step "${failed}" failed, and this one builds on it.`);
         try {
           await work(t);
           await settle(t);
         } catch (error) {
+          failed = title;
+          t.diagnostic(error instanceof Error ? (error.stack ?? error.message) : String(error));
           t.diagnostic(await report(scene.node, [NAMESPACE, scene.release.namespace]));
           throw error;
         }

@@ -1,30 +1,61 @@
-/** How fast a worker drains a backlog, over a bare loop in the same run; and how soon after the commit an event arrives. */
+/**
+ * How fast a worker drains a backlog, over a bare loop in the same run, and what that costs; how soon after the
+ * commit an event arrives, and what a worker takes meanwhile.
+ */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { PgEventSource } from "../src/core/api/source.ts";
-import { type Bench, type BenchReceiver, INSERT, startBenchReceiver, told } from "./setup.ts";
+import { processorTimeUs, residentMiB, serverTimeUs } from "./processor-time.ts";
+import { type Bench, type BenchReceiver, INSERT, median, startBenchReceiver, told } from "./setup.ts";
 
 const BACKLOG = 50_000;
-const ROUNDS = 3;
+const ROUNDS = 5;
 const LATENCY_SECONDS = 10;
+
+/** The bundle, as users run it; run.ts builds it. */
+const PROGRAM = join(import.meta.dirname, "../dist/cli.js");
+
+/** What one event a request can look like: attributes as headers, which is the default, or all in the body. */
+const DRAINS = [
+  { perRequest: 1, format: "CloudEventsBinary" },
+  { perRequest: 1, format: "CloudEventsStructured" },
+  { perRequest: 100, format: "CloudEventsBatch" },
+] as const;
 
 export async function benchRelay(bench: Bench): Promise<string[]> {
   const receiver = await startBenchReceiver();
-  const lines = ["| events a request | drained/s | bare loop/s | ratio |", "|---|---|---|---|"];
-  for (const perRequest of [1, 100]) lines.push(await drainRow(bench, receiver, perRequest));
-  lines.push("", "| transactions/s | p50 ms | p99 ms | most ms |", "|---|---|---|---|");
+  const lines = [
+    "| events a request | drained/s | bare loop/s | ratio | processor, µs an event: worker, server, receiver | bare loop |",
+    "|---|---|---|---|---|---|",
+  ];
+  for (const drain of DRAINS) lines.push(await drainRow(bench, receiver, drain));
+  lines.push(
+    "",
+    "| transactions/s | p50 ms | p99 ms | most ms | worker: MiB | of a core |",
+    "|---|---|---|---|---|---|",
+  );
   for (const rate of [200, 1000]) lines.push(await latencyRow(bench, receiver, rate));
   receiver.close();
   return lines;
 }
 
-async function drainRow(bench: Bench, receiver: BenchReceiver, perRequest: number): Promise<string> {
-  const batched = { http: { format: "CloudEventsBatch" }, batch: { maxEvents: perRequest } };
-  const source = bench.source(receiver.url, perRequest === 1 ? {} : batched);
-  const drained: number[] = [];
-  const bare: number[] = [];
+/** Events a second, and processor time of each an event: the program's, the server's, the receiver's. */
+interface Drain {
+  readonly rate: number;
+  readonly timesUs: readonly number[];
+}
+
+async function drainRow(
+  bench: Bench,
+  receiver: BenchReceiver,
+  { perRequest, format }: (typeof DRAINS)[number],
+): Promise<string> {
+  const batch = perRequest === 1 ? {} : { batch: { maxEvents: perRequest } };
+  const source = bench.source(receiver.url, { http: { format }, ...batch });
+  const drained: Drain[] = [];
+  const bare: Drain[] = [];
   for (let round = 0; round < ROUNDS; round += 1) {
     await bench.client.query("truncate bench restart identity");
     await bench.build(source);
@@ -32,26 +63,42 @@ async function drainRow(bench: Bench, receiver: BenchReceiver, perRequest: numbe
       `${INSERT.replace(/ values .*/, "")} select 1, 2, 'customer name', 'some street 12', 'a@example.com', 'hhhhhhhhhhhhhhhh', 'iiiiiiiiiiii' from generate_series(1, ${BACKLOG})`,
     );
     bare.push(
-      await rateOf(receiver, () =>
+      await drainBy(bench, receiver, () =>
         program("bare-loop.ts", [bench.server.url, receiver.url, String(perRequest)]),
       ),
     );
-    drained.push(await rateOf(receiver, () => worker(bench, source)));
+    drained.push(await drainBy(bench, receiver, () => worker(bench, source)));
     await bench.remove();
   }
-  const ratios = drained.map((rate, index) => rate / (bare[index] ?? 1));
-  return `| ${perRequest} | ${told(drained)} | ${told(bare)} | ${told(ratios, 2)} |`;
+  const ratios = drained.map(({ rate }, index) => rate / (bare[index]?.rate ?? 1));
+  const rates = (drains: readonly Drain[]) => told(drains.map(({ rate }) => rate));
+  const times = (drains: readonly Drain[]) =>
+    [0, 1, 2]
+      .map((part) => median(drains.map(({ timesUs }) => timesUs[part] ?? Number.NaN)).toFixed(1))
+      .join(", ");
+  return `| ${perRequest}, ${format} | ${rates(drained)} | ${rates(bare)} | ${told(ratios, 2)} | ${times(drained)} | ${times(bare)} |`;
 }
 
-/** Events a second between the first tenth and the end, so that starting the program does not count. */
-async function rateOf(receiver: BenchReceiver, start: () => ChildProcess): Promise<number> {
+/** Between the first tenth and the end, so that starting the program does not count. */
+async function drainBy(bench: Bench, receiver: BenchReceiver, start: () => ChildProcess): Promise<Drain> {
   await receiver.reset();
   const child = start();
+  const used = () => [
+    processorTimeUs(child.pid as number),
+    serverTimeUs(bench.server.pid),
+    processorTimeUs(receiver.pid),
+  ];
   const from = await untilCount(receiver, BACKLOG / 10);
+  const before = used();
   const to = await untilCount(receiver, BACKLOG);
+  const after = used();
   child.kill("SIGTERM");
   await once(child, "exit");
-  return (to.count - from.count) / ((to.atMs - from.atMs) / 1000);
+  const events = to.count - from.count;
+  return {
+    rate: events / ((to.atMs - from.atMs) / 1000),
+    timesUs: after.map((us, part) => (us - (before[part] ?? 0)) / events),
+  };
 }
 
 async function untilCount(receiver: BenchReceiver, wanted: number): Promise<{ count: number; atMs: number }> {
@@ -72,6 +119,7 @@ async function latencyRow(bench: Bench, receiver: BenchReceiver, rate: number): 
   await untilCount(receiver, 1);
   await receiver.reset();
   const startMs = performance.now();
+  const usedBeforeUs = processorTimeUs(child.pid as number);
   const committed = new Map<string, number>();
   for (let sent = 0; sent < rate * LATENCY_SECONDS; sent += 1) {
     const dueMs = startMs + (sent / rate) * 1000;
@@ -81,6 +129,9 @@ async function latencyRow(bench: Bench, receiver: BenchReceiver, rate: number): 
   }
   await untilCount(receiver, rate * LATENCY_SECONDS);
   const arrivals = await receiver.arrivals();
+  const usedUs = processorTimeUs(child.pid as number) - usedBeforeUs;
+  const share = (usedUs / 1000 / (performance.now() - startMs)) * 100;
+  const resident = residentMiB(child.pid as number);
   // From the moment the writer knows of its commit; an event may overtake that.
   const latencies = [...committed]
     .map(([subject, atMs]) => Math.max(0, (arrivals.get(subject) ?? Number.NaN) - atMs))
@@ -89,7 +140,7 @@ async function latencyRow(bench: Bench, receiver: BenchReceiver, rate: number): 
   await once(child, "exit");
   await bench.remove();
   const at = (part: number) => (latencies[Math.floor(latencies.length * part)] ?? Number.NaN).toFixed(1);
-  return `| ${rate} | ${at(0.5)} | ${at(0.99)} | ${at(0.9999)} |`;
+  return `| ${rate} | ${at(0.5)} | ${at(0.99)} | ${at(0.9999)} | ${resident.toFixed(0)} | ${share.toFixed(0)} % |`;
 }
 
 export function worker(bench: Bench, source: PgEventSource): ChildProcess {
@@ -108,7 +159,7 @@ export function worker(bench: Bench, source: PgEventSource): ChildProcess {
     "--log-level",
     "Warn",
   ];
-  return spawn(process.execPath, [join(import.meta.dirname, "../src/cli.ts"), ...args], {
+  return spawn(process.execPath, [PROGRAM, ...args], {
     env,
     stdio: ["ignore", "inherit", "inherit"],
   });

@@ -1,4 +1,6 @@
 /** `npm run bench [writers|relay|crash|builds|retained]`: prints Markdown tables of medians with their ranges. */
+import { execFileSync } from "node:child_process";
+import { join } from "node:path";
 import { benchBuilds } from "./builds.ts";
 import { benchCrash } from "./crash.ts";
 import { benchRelay } from "./relay.ts";
@@ -7,6 +9,7 @@ import { machine, startBench } from "./setup.ts";
 import { benchWriters } from "./writers.ts";
 
 const wanted = process.argv.slice(2);
+execFileSync(process.execPath, [join(import.meta.dirname, "../scripts/build.ts")]);
 const bench = await startBench();
 try {
   const lines = [await machine(bench.client), ""];

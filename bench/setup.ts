@@ -78,6 +78,7 @@ export async function startBench(): Promise<Bench> {
 
 export interface BenchReceiver {
   readonly url: string;
+  readonly pid: number;
   reset(): Promise<void>;
   count(): Promise<number>;
   /** When the event of each row arrived, milliseconds since the epoch, by CloudEvents subject. */
@@ -95,6 +96,7 @@ export async function startBenchReceiver(): Promise<BenchReceiver> {
   };
   return {
     url: `http://127.0.0.1:${port}/`,
+    pid: child.pid as number,
     reset: async () => void (await ask("reset")),
     count: async () => (await ask("count")).events,
     arrivals: async () => new Map((await ask("arrivals")).arrivals),

@@ -1,9 +1,12 @@
 /** What capture costs writers: throughput with capture over throughput without, in pairs, in turn. */
+import { once } from "node:events";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { from as copyFrom } from "pg-copy-streams";
-import { type Bench, INSERT, median, told } from "./setup.ts";
+import { worker } from "./relay.ts";
+import { type Bench, INSERT, median, startBenchReceiver, told } from "./setup.ts";
 
 const SECONDS = 4;
 const PAIRS = 5;
@@ -36,8 +39,36 @@ export async function benchWriters(bench: Bench): Promise<string[]> {
       lines.push(`| ${name} | ${clients} | ${told(ratios, 2)} | ${told(plain)} | ${told(captured)} |`);
     }
   }
+  lines.push(await besideWorker(bench));
   lines.push(...(await benchBulk(bench)));
   return lines;
+}
+
+const BESIDE_CLIENTS = 16;
+
+/** The same while a worker relays every event, which takes its part of the processors. */
+async function besideWorker(bench: Bench): Promise<string> {
+  const receiver = await startBenchReceiver();
+  const source = bench.source(receiver.url);
+  const plain: number[] = [];
+  const captured: number[] = [];
+  for (let pair = 0; pair < PAIRS; pair += 1) {
+    await refill(bench);
+    plain.push(await throughput(bench.server.url, BESIDE_CLIENTS, () => INSERT));
+    await refill(bench);
+    await bench.build(source);
+    await receiver.reset();
+    const child = worker(bench, source);
+    await bench.client.query(INSERT);
+    while ((await receiver.count()) === 0) await sleep(5);
+    captured.push(await throughput(bench.server.url, BESIDE_CLIENTS, () => INSERT));
+    child.kill("SIGTERM");
+    await once(child, "exit");
+    await bench.remove();
+  }
+  receiver.close();
+  const ratios = captured.map((rate, index) => rate / (plain[index] ?? 1));
+  return `| insert, beside a worker | ${BESIDE_CLIENTS} | ${told(ratios, 2)} | ${told(plain)} | ${told(captured)} |`;
 }
 
 const BULK_ROWS = 100_000;

@@ -22,7 +22,7 @@ interface Report {
   readonly error?: { readonly summary?: string };
 }
 
-const { stdout, stderr } = spawnSync("npm", ["audit", "--json"], { encoding: "utf8" });
+const { stdout, stderr } = spawnSync("npm", ["audit", "--json", "--fetch-retries=1"], { encoding: "utf8" });
 const report = parsed(stdout);
 if (report.vulnerabilities === undefined)
   tellLoudly(report.message ?? report.error?.summary ?? stderr.trim());

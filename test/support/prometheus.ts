@@ -68,8 +68,12 @@ async function program(name: "prometheus" | "promtool"): Promise<string | null> 
     if (isProgram(file)) return file;
   }
   if (!existsSync("/usr/bin/apt-get")) return null;
-  const directory = await cachedPrograms("prometheus-of-debian", unpack);
-  return join(directory, "usr/bin", name);
+  try {
+    return join(await cachedPrograms("prometheus-of-debian", unpack), "usr/bin", name);
+  } catch (error) {
+    console.error(error); // no network, or no such package
+    return null;
+  }
 }
 
 /** Not installed: its service would start, and listen where others do. */

@@ -21,7 +21,7 @@ export const metricsValues = group("Prometheus metrics, alerts and a dashboard."
   ),
   podMonitor: monitor("PodMonitor for the operator pods, instead of the ServiceMonitor."),
   workerPodMonitor: monitor(
-    "PodMonitor for the worker pods, in every namespace that is watched. Alerts and dashboard need it.",
+    "PodMonitor for the worker pods, in every namespace that is watched. Alerts and dashboard need it. Of several releases that watch the same namespaces enable it in one.",
   ),
   prometheusRule: group("PrometheusRule with alerts.", {
     enabled: flag(false, "Create it."),

@@ -7,6 +7,7 @@ import { type TestDatabase, type TestEnd, testDatabase } from "../support/postgr
 import { type CliProcess, eventually } from "../support/processes.ts";
 import { type Receiver, startReceiver } from "../support/receiver.ts";
 import { Replica, rowText } from "../support/replica.ts";
+import { silentProxy } from "../support/silent-proxy.ts";
 
 const TABLE = "create table orders (id integer primary key, note text)";
 
@@ -112,6 +113,25 @@ test("G1 G2 a worker that is killed, and one that hangs, are replaced within 15 
   await assertComplete(database, receiver);
   three.kill("SIGTERM");
   assert.deepEqual(await exitCodes([three]), [0]);
+});
+
+test("G1 G2 a worker that loses the database is replaced within 15 seconds, and shares again when it is back", async (t) => {
+  const { database, receiver, source } = await scene(t);
+  const proxy = await silentProxy(t, database.url);
+  const cutOff = localSource(t, proxy, { callbacks: [callbackTo(receiver.url)] });
+  const two = [await source.startWorker(), await cutOff.startWorker()][1];
+  await untilShared(database, [16, 16]);
+  const traffic = trafficFor(database, receiver, 9);
+  await receiver.waitFor(200);
+  proxy.freeze();
+  const frozenMs = performance.now();
+  await untilShared(database, [32]);
+  assert.ok(performance.now() - frozenMs < 15_000, `${performance.now() - frozenMs} ms`);
+  await two?.waitForLine(/"database does not answer, trying again"/);
+  proxy.thaw();
+  await untilShared(database, [16, 16]);
+  await traffic.end();
+  await assertComplete(database, receiver);
 });
 
 test("G1 G2 events that wait for lanes of a worker that is gone go on as soon as these are taken", async (t) => {

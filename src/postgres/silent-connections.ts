@@ -4,7 +4,7 @@
  * in vain, all connections of the pool that have been silent for long are cut, which ends what waits on them, and
  * it is tried again on new ones.
  */
-import type { Pool, PoolClient } from "pg";
+import type { Client, ClientBase, Pool, PoolClient } from "pg";
 
 /** Part of a query whose answer comes at once from a server that is well. */
 export const PROMPT = { query_timeout: 10_000 } as const;
@@ -15,9 +15,16 @@ const SILENT_MS = 5000;
 /** What the driver rejects with when `query_timeout` is over. */
 const TIMEOUT = "Query read timeout";
 
+/** Milliseconds that a connection has to end as it should. */
+const GOODBYE_MS = 1000;
+
+/** When each connection of a pool was taken last. */
+const takenOf = new WeakMap<Pool, Map<PoolClient, number>>();
+
 /** Cuts the silent connections of this pool when one of its queries waited in vain. */
 export function cutSilentConnections(pool: Pool): void {
   const takenMs = new Map<PoolClient, number>();
+  takenOf.set(pool, takenMs);
   pool.on("acquire", (client) => takenMs.set(client, performance.now()));
   pool.on("remove", (client) => takenMs.delete(client));
   pool.on("release", (error: Error | undefined, client) => {
@@ -28,7 +35,20 @@ export function cutSilentConnections(pool: Pool): void {
   });
 }
 
-function cut(client: PoolClient): void {
+/** Ends a pool at once: queries under way fail, and so does every other one after this. */
+export function endAtOnce(pool: Pool): void {
+  pool.end().catch(() => undefined); // it was ended before
+  for (const client of takenOf.get(pool)?.keys() ?? []) cut(client);
+}
+
+/** Ends a connection, also one on which no answer comes. */
+export async function endSoon(client: Client): Promise<void> {
+  const timer = setTimeout(() => cut(client), GOODBYE_MS);
+  await client.end().catch(() => undefined);
+  clearTimeout(timer);
+}
+
+function cut(client: ClientBase): void {
   (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
 }
 

@@ -16,7 +16,7 @@
 import type { Client } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
 import { type HolderSession, LANES_CHANGED } from "./callback-lease.ts";
-import { PROMPT } from "./silent-connections.ts";
+import { endSoon, PROMPT } from "./silent-connections.ts";
 
 /** Milliseconds between looks whether the connection is still there: nothing comes on it for as long as nothing happens. */
 const LOOK_MS = 10_000;
@@ -122,7 +122,7 @@ export class WakeUp {
     this.#closed = true;
     const client = this.#client;
     this.#forget();
-    await client?.end().catch(() => undefined);
+    if (client !== null) await endSoon(client);
   }
 
   async #open(): Promise<void> {
@@ -132,7 +132,7 @@ export class WakeUp {
       if (failed) return; // a cut connection raises error twice, then end
       failed = true;
       clearInterval(looking);
-      void client.end().catch(() => undefined);
+      void endSoon(client);
       if (this.#client === client) {
         this.#forget();
         if (!this.#closed) this.#onError(error);

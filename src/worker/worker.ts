@@ -18,6 +18,7 @@ import { CallbackLeases, type Lease } from "../postgres/callback-lease.ts";
 import { type Installation, readInstallation } from "../postgres/installation.ts";
 import { OutboxReader } from "../postgres/outbox.ts";
 import { RelayStore } from "../postgres/relay-store.ts";
+import { endAtOnce } from "../postgres/silent-connections.ts";
 import { WakeUp } from "../postgres/wake-up.ts";
 import type { Logger } from "../runtime/log.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
@@ -28,6 +29,8 @@ import { startUpkeep } from "./upkeep.ts";
 
 /** Seconds between looks for a build that has not been made yet. */
 const NOT_BUILT_RETRY_SECONDS = 3;
+/** Milliseconds beyond the time to drain in which a worker gives its leases back. */
+const GOODBYE_MS = 2000;
 
 export interface WorkerOptions {
   readonly source: PgEventSource;
@@ -109,13 +112,22 @@ export async function runWorker(
     keeper.nudge();
     for (const relay of keeper.relays) relay.lookForResends();
   });
+  let lateTimer: NodeJS.Timeout | undefined;
+  const limitTheEnd = () => {
+    lateTimer = setTimeout(() => {
+      log.warn({}, "the database does not answer: its connections are cut");
+      endAtOnce(pool);
+    }, options.drainTimeoutMs + GOODBYE_MS);
+  };
+  signal.addEventListener("abort", limitTheEnd, { once: true });
   const upkeep = startUpkeep({ ...options, names, keeper, metrics, wakeUp }, signal);
   await keeper.run(signal);
   log.info({}, "draining");
   await keeper.drain(options.drainTimeoutMs);
   await upkeep;
   await wakeUp.close();
-  await pool.end();
+  if (!pool.ending) await pool.end();
+  clearTimeout(lateTimer);
   log.info({}, "worker stopped");
 }
 

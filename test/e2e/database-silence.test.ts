@@ -14,7 +14,7 @@ async function scene(t: TestEnd) {
   const proxy = await silentProxy(t, database.url);
   const source = localSource(t, proxy, { callbacks: [callbackTo(receiver.url)] });
   await source.build();
-  const worker = await source.startWorker();
+  const worker = await source.startWorker({ flags: ["--drain-seconds", "2"] });
   const { probes } = JSON.parse(await worker.waitForLine(/"worker started"/)) as { probes: number };
   await database.query("insert into orders values (1)");
   await receiver.waitFor(1);
@@ -36,6 +36,16 @@ test("F58 G1 connections on which nothing comes any more are given up, the one f
   });
   await database.query("insert into orders values (501)");
   await receiver.waitFor((events) => events.some(({ data }) => data.new?.id === 501));
+});
+
+test("F58 a worker whose database is silent ends in time when it is told to", async (t) => {
+  const { database, proxy, worker } = await scene(t);
+  await database.query("insert into orders select i from generate_series(2, 100) as i");
+  proxy.freeze();
+  worker.kill("SIGTERM");
+  const toldMs = performance.now();
+  assert.deepEqual(await worker.exited, { code: 0, signal: null });
+  assert.ok(performance.now() - toldMs < 10_000, `${performance.now() - toldMs} ms`);
 });
 
 test("F58 G1 a database that is frozen is noticed, and relaying goes on when it answers again", async (t) => {

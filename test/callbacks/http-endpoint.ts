@@ -14,14 +14,17 @@ export interface TransportSetup {
   /** By `<secret>/<key>`; may be changed during the test. */
   readonly secrets?: Record<string, string>;
   readonly allowLoopback?: boolean;
+  /** K_CA_CERTS of a SinkBinding. */
+  readonly caCerts?: string;
 }
 
 /** Closed after the test. */
 export function httpTransport(t: TestContext, uri: string, setup: TransportSetup = {}): Transport {
-  const { http = {}, delivery = {}, secrets = {}, allowLoopback = true } = setup;
+  const { http = {}, delivery = {}, secrets = {}, allowLoopback = true, caCerts } = setup;
   const dependencies = transportDependencies({
     readSecret: (name, key) => secrets[`${name}/${key}`],
     addresses: { allowLoopback },
+    caCerts,
   });
   const transport = createTransport(parseCallback(uri, http, delivery), dependencies);
   t.after(() => transport.close());

@@ -25,6 +25,13 @@ test("a certificate of the manifest's own authority is trusted, by name and by a
   }
 });
 
+test("an authority that a SinkBinding brings along (K_CA_CERTS) is trusted", async (t) => {
+  const authority = certificateAuthority("own");
+  const port = await secureServer(t, authority, ["127.0.0.1"]);
+  const transport = httpTransport(t, `https://127.0.0.1:${port}/`, { caCerts: authority.cert });
+  assertOutcome(await transport.deliver([changeEvent()], never), "acknowledged");
+});
+
 test("one of several authorities in the Secret is enough, with text around them", async (t) => {
   const authority = certificateAuthority("new");
   const port = await secureServer(t, authority, ["127.0.0.1"]);

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { callbackTo, localSource } from "../support/local-source.ts";
 import { connect, type TestEnd, testDatabase } from "../support/postgres.ts";
 import { eventually } from "../support/processes.ts";
-import { type ReceivedEvent, startReceiver } from "../support/receiver.ts";
+import { type Answer, type ReceivedEvent, startReceiver } from "../support/receiver.ts";
 
 const TABLE = "create table orders (id integer primary key, note text)";
 
@@ -245,6 +245,46 @@ test("F41 G1 a receiver that answers 500 for 5 seconds under 100 transactions a 
   assert.equal((await database.query("select from pgevents.dead_letter")).rowCount, 0);
   worker.kill("SIGTERM");
   assert.equal((await worker.exited).code, 0);
+});
+
+test("F41 receivers that hang, fail, redirect and have no certificate leave the other callback alone", async (t) => {
+  const database = await testDatabase(t, { owner: true });
+  const faults: Record<string, Answer> = {
+    hanging: "hang",
+    failing: 503,
+    redirecting: { status: 302, headers: { location: "/good" } },
+  };
+  let down = true;
+  const receiver = await startReceiver(t, {
+    respond: ({ path }) => (down ? (faults[path.slice(1)] ?? 204) : 204),
+  });
+  await database.query(TABLE);
+  const delivery = { timeoutSeconds: 1, backoffSeconds: 1, maxBackoffSeconds: 1 };
+  const names = ["good", ...Object.keys(faults)];
+  const source = localSource(t, database, {
+    callbacks: [
+      ...names.map((name) => callbackTo(receiver.url, { name, delivery })),
+      callbackTo(receiver.url.replace("http:", "https:"), { name: "secured", delivery }),
+    ],
+  });
+  await source.build();
+  await source.startWorker();
+  await database.query("insert into orders select i from generate_series(1, 50) as i");
+  const got = (name: string) =>
+    receiver.events.filter(({ callbackPath }) => callbackPath === `/${name}`).map(({ id }) => id);
+  await receiver.waitFor(() => got("good").length === 50);
+  assert.deepEqual([got("hanging"), got("failing")], [[], []]);
+  const letters = async () =>
+    (await database.query("select distinct callback, error from pgevents.dead_letter")).rows;
+  await eventually(async () => (await letters()).length > 0, { what: "what the redirect became" });
+  assert.deepEqual(
+    (await letters()).map(({ callback }) => callback),
+    ["redirecting"],
+  );
+  down = false;
+  await receiver.waitFor(() => got("hanging").length === 50 && got("failing").length === 50, 60_000);
+  assert.equal(got("good").length, 50, "none of them twice, and none by the redirect");
+  assert.deepEqual(got("secured"), []);
 });
 
 test("CloudEventsBatch carries many events a request, in order for each key", async (t) => {

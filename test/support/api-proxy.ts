@@ -127,6 +127,7 @@ function forward(
     new URL(request.url ?? "/", plane.url),
     { method, headers, agent },
     (answer) => {
+      if (response.writableEnded) return void answer.destroy(); // a watch that the test has ended meanwhile
       response.writeHead(answer.statusCode ?? 502, answer.headers);
       response.flushHeaders(); // a watch may have no line for long
       answer.pipe(response);

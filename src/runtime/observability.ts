@@ -40,7 +40,7 @@ export function serveProbes(
   });
 }
 
-/** Notices that the event loop stood still for long, even if it goes on now. */
+/** Notices that the event loop has stood still for long. */
 export function eventLoopCheck(): Check {
   let lastMs = performance.now();
   setInterval(() => {

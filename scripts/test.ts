@@ -5,6 +5,7 @@
  *   node scripts/test.ts                           all suites
  *   node scripts/test.ts core postgres             suites
  *   node scripts/test.ts versions                  the suite postgres, on each other major of PostgreSQL
+ *   node scripts/test.ts cluster                   in a node's namespaces only: scripts/test-cluster.ts
  *   node scripts/test.ts test/core/a.test.ts       files
  *   node scripts/test.ts --only-matching G1        tests whose name matches, of all suites or of those named
  *

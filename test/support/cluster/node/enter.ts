@@ -2,7 +2,7 @@
  * Runs a command in namespaces of its own (namespace.sh), in which a node can be started, and puts back what
  * is changed outside of them: control groups, and the settings of the kernel that a kubelet wants otherwise.
  */
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
   existsSync,
@@ -16,6 +16,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
+import { eventually } from "../../processes.ts";
 import { SERVICE_NETWORK } from "../components.ts";
 
 const ADDRESS = "10.86.0.1";
@@ -45,13 +46,15 @@ export async function runInNode(command: readonly string[], images: readonly str
   const before = settings.map((path) => [path, readFileSync(path, "utf8")] as const);
   const groups = hierarchies().map((path) => join(path, controlGroup));
   const environment: NodeEnvironment = { images, address: ADDRESS, controlGroup };
+  let child: ChildProcess | null = null;
   // The terminal sends Ctrl-C to the command as well, which then ends in order.
   const wait = () => undefined;
-  process.on("SIGINT", wait);
+  const kill = () => void child?.kill("SIGKILL");
+  process.on("SIGINT", wait).on("SIGTERM", kill).on("SIGHUP", kill);
   try {
     for (const path of groups) mkdirSync(path);
     const namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    const child = spawn(
+    child = spawn(
       "setpriv",
       [
         "--pdeathsig",
@@ -70,10 +73,11 @@ export async function runInNode(command: readonly string[], images: readonly str
     const [code] = await once(child, "close");
     return code ?? 1;
   } finally {
-    process.off("SIGINT", wait);
+    process.off("SIGINT", wait).off("SIGTERM", kill).off("SIGHUP", kill);
     for (const [path, value] of before) if (readFileSync(path, "utf8") !== value) writeFileSync(path, value);
-    for (const path of groups) removeGroup(path);
-    rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
+    // What was killed takes a moment to be gone.
+    rmSync(directory, { recursive: true, force: true, maxRetries: 20 });
+    await eventually(() => groups.every(removeGroup), { what: "the end of the node's control groups" });
   }
 }
 
@@ -89,8 +93,9 @@ function hierarchies(): string[] {
   return globSync(`${CONTROL_GROUPS}/*/cgroup.procs`).map((path) => join(path, ".."));
 }
 
-function removeGroup(path: string): void {
-  if (!existsSync(path)) return;
+function removeGroup(path: string): true {
+  if (!existsSync(path)) return true;
   for (const child of globSync(`${path}/*/`)) removeGroup(child);
   rmdirSync(path);
+  return true;
 }

@@ -1,23 +1,15 @@
 /**
- * Runs a command in namespaces of its own (namespace.sh), in which a node can be started, and puts back what
- * is changed outside of them: control groups, and the settings of the kernel that a kubelet wants otherwise.
+ * Runs a command in namespaces of its own (namespace.sh), in which a node can be started. What is changed
+ * outside of them, control groups and settings of the kernel that a kubelet wants otherwise, is put back by a
+ * process that outlives this one (restore.ts).
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import {
-  existsSync,
-  globSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { eventually } from "../../processes.ts";
 import { SERVICE_NETWORK } from "../components.ts";
+import type { Restored } from "./restore.ts";
 
 const ADDRESS = "10.86.0.1";
 const CONTROL_GROUPS = "/sys/fs/cgroup";
@@ -46,6 +38,8 @@ export async function runInNode(command: readonly string[], images: readonly str
   const before = settings.map((path) => [path, readFileSync(path, "utf8")] as const);
   const groups = hierarchies().map((path) => join(path, controlGroup));
   const environment: NodeEnvironment = { images, address: ADDRESS, controlGroup };
+  const restoring = startRestoring({ directory, groups, settings: before });
+  const restored = once(restoring, "close");
   let child: ChildProcess | null = null;
   // The terminal sends Ctrl-C to the command as well, which then ends in order.
   const wait = () => undefined;
@@ -74,11 +68,14 @@ export async function runInNode(command: readonly string[], images: readonly str
     return code ?? 1;
   } finally {
     process.off("SIGINT", wait).off("SIGTERM", kill).off("SIGHUP", kill);
-    for (const [path, value] of before) if (readFileSync(path, "utf8") !== value) writeFileSync(path, value);
-    // What was killed takes a moment to be gone.
-    rmSync(directory, { recursive: true, force: true, maxRetries: 20 });
-    await eventually(() => groups.every(removeGroup), { what: "the end of the node's control groups" });
+    restoring.stdin?.end();
+    if ((await restored)[0] !== 0) console.error("The machine could not be put back as it was.");
   }
+}
+
+function startRestoring(what: Restored): ChildProcess {
+  const args = [join(import.meta.dirname, "restore.ts"), JSON.stringify(what)];
+  return spawn(process.execPath, args, { stdio: ["pipe", "inherit", "inherit"], detached: true });
 }
 
 /** What runInNode tells the command; null outside of it. */
@@ -91,11 +88,4 @@ export function nodeEnvironment(): NodeEnvironment | null {
 function hierarchies(): string[] {
   if (existsSync(join(CONTROL_GROUPS, "cgroup.controllers"))) return [CONTROL_GROUPS];
   return globSync(`${CONTROL_GROUPS}/*/cgroup.procs`).map((path) => join(path, ".."));
-}
-
-function removeGroup(path: string): true {
-  if (!existsSync(path)) return true;
-  for (const child of globSync(`${path}/*/`)) removeGroup(child);
-  rmdirSync(path);
-  return true;
 }

@@ -174,30 +174,6 @@ test("G1 a worker that is behind walks through what concerns only the others wit
   assert.ok(performance.now() - awakeMs < 8000, `${performance.now() - awakeMs} ms`);
 });
 
-test("a worker that is behind passes over what concerns other lanes without a wait", async (t) => {
-  const { database, receiver, source } = await scene(t);
-  await source.startWorker();
-  const two = await source.startWorker();
-  await untilShared(database, [16, 16]);
-  two.kill("SIGSTOP");
-  await database.query("insert into orders select generate_series(1, 12)");
-  const arrived = () => receiver.events.map(({ data }) => Number(data.new?.id));
-  await receiver.waitFor(1);
-  const [theirs] = arrived();
-  // Each update is delivered before the next one is made, so each is a window of its own.
-  for (let round = 1; round <= 200; round += 1) {
-    await database.query("update orders set note = $1 where id = $2", [round, theirs]);
-    await receiver.waitFor((events) => events.some(({ data }) => data.new?.note === String(round)));
-  }
-  const own = Array.from({ length: 12 }, (_, index) => index + 1).filter((id) => !arrived().includes(id));
-  assert.ok(own.length > 0, "the frozen worker has lanes of some keys");
-  await database.query("update orders set note = 'last' where id = any ($1)", [own]);
-  two.kill("SIGCONT");
-  await receiver.waitFor(
-    (events) => events.filter(({ data }) => data.new?.note === "last").length === own.length,
-  );
-});
-
 test("G1 G2 parked keys and what came after them survive a crash in order; the others go on meanwhile", async (t) => {
   let refuse = true;
   const database = await testDatabase(t, { owner: true });

@@ -67,12 +67,10 @@ export class ListWatch<T extends KubernetesObject> {
     return this.#lastActivityMs;
   }
 
-  /** Takes over what a write gave back, if the copy is still the one that the write was based on. */
-  update(before: KubernetesObject, written: T): void {
-    const key = keyOf(before);
-    const { uid, resourceVersion } = this.store.get(key)?.metadata ?? {};
-    if (uid !== written.metadata.uid || resourceVersion !== before.metadata.resourceVersion) return;
-    this.store.set(key, strip(written));
+  /** Takes over what a write gave back, unless the copy is as new, or of another object of that name. */
+  update(written: T): void {
+    const copy = this.store.get(keyOf(written));
+    if (copy !== undefined && isOlder(copy, written)) this.store.set(keyOf(written), strip(written));
   }
 
   /** Runs until the signal; never rejects. */
@@ -198,6 +196,9 @@ export class ListWatch<T extends KubernetesObject> {
     }
     if (type !== "BOOKMARK") {
       const key = keyOf(object);
+      const copy = this.store.get(key);
+      // From before what a write gave back: it must not take that back.
+      if (copy !== undefined && isOlder(object, copy)) return object.metadata.resourceVersion;
       if (type === "DELETED") this.store.delete(key);
       else this.store.set(key, strip(object));
       this.#options.onChange(key);
@@ -235,6 +236,14 @@ async function* linesOf(body: AsyncIterable<Buffer>): AsyncGenerator<string> {
     rest = lines.pop() ?? "";
     yield* lines;
   }
+}
+
+/** Versions of an object are numbers that grow: what etcd gives, and what the API server promises from Kubernetes 1.35 on. */
+function isOlder({ metadata: one }: KubernetesObject, { metadata: other }: KubernetesObject): boolean {
+  const versions = [one.resourceVersion, other.resourceVersion];
+  if (one.uid !== other.uid || !versions.every((version) => /^\d+$/.test(version ?? ""))) return false;
+  const [first = 0n, second = 0n] = versions.map((version) => BigInt(version ?? 0));
+  return first < second;
 }
 
 /** `namespace/name` */

@@ -100,8 +100,8 @@ export class Controller {
       options,
       source: (key) => find(this.#sources, key),
       deployment: (key) => find(this.#deployments, key),
-      remember: (before, written) => {
-        for (const watch of this.#sources) watch.update(before, written);
+      remember: (written) => {
+        for (const watch of this.#sources) watch.update(written);
       },
       applied: new Map(),
       written: new Map(),

@@ -34,7 +34,7 @@ export async function writeStatus(
   const write = { subresource: "status", fieldManager: STATUS_MANAGER, part: { status } } as const;
   const written = await writeSource<Source>(world, object, write, signal);
   if (written === null) return object; // our copy was old
-  world.remember(object, written);
+  world.remember(written);
   world.written.set(key, performance.now());
   for (const event of transitions(object.status, status)) tell(world, object, event);
   return written;

@@ -34,8 +34,8 @@ export interface World {
   /** The copies kept by list and watch, by `namespace/name`. */
   readonly source: (key: string) => KubernetesObject | undefined;
   readonly deployment: (key: string) => KubernetesObject | undefined;
-  /** Puts what a write gave back in place of the copy it was based on, unless that has moved on. */
-  readonly remember: (before: KubernetesObject, written: KubernetesObject) => void;
+  /** Puts what a write gave back in place of the copy, unless that is as new. */
+  readonly remember: (written: KubernetesObject) => void;
   /** Fingerprint of the Deployment last applied, by the source's `namespace/name`: what is wanted no longer must go. */
   readonly applied: Map<string, string>;
   /** When the status of a source was last written, monotonic milliseconds. */

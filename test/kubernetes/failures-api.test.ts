@@ -261,6 +261,10 @@ describe("between operator and API server", { concurrency: 2 }, () => {
       if (scene === null) return;
       // The namespace ends in any order. Without its Secret the source would not come to its Deployment any more.
       await holdSecret(t, scene);
+      // Pods that end would be a reason to write the status, and the answer to that tells of the deletion.
+      await scene.patch({ spec: { suspend: true } });
+      await scene.waitFor("Ready", "False", "Suspended");
+      await eventually(async () => (await scene.get())?.status?.worker?.replicas === 0, { what: "no pods" });
       const met = meetWatches(scene.proxy, SILENCE); // it does not hear that the source is to go
       await eventually(() => met() > 0, { timeoutMs: 60_000 });
       const path = `/apis/apps/v1/namespaces/${scene.namespace}/deployments/shop`;

@@ -194,6 +194,7 @@ test("F2 F6 a version that the server has forgotten leads to a list, and no chan
   await s.put("recreated", "1");
   const { watch, told, value, reports, missed } = await s.watching(s.proxy.config);
   const { uid } = watch.store.get(`${s.namespace}/recreated`)?.metadata ?? {};
+  await eventually(() => s.proxy.openWatches > 0, { what: "the first watch" }); // the next one is to be refused, not cut
   let expired = false;
   s.proxy.intercept = (request) => {
     if (!isWatch(request) || expired) return false;
@@ -246,6 +247,30 @@ test("F5 a watch goes on where the one before ended, and tells nothing twice", a
     told.filter((name) => name === "once"),
     ["once"],
   );
+});
+
+test("F7 what a write gave back is the copy at once, and what the watch tells late does not take it back", async (t) => {
+  const s = await scene(t);
+  if (s === null) return;
+  await s.put("one", "1");
+  let silent = true;
+  s.proxy.intercept = (request, response) => {
+    if (!isWatch(request) || !silent) return false;
+    response.writeHead(200, { "content-type": "application/json" }).flushHeaders();
+    return true;
+  };
+  const { value, told, watch } = await s.watching(s.proxy.config);
+  await s.put("one", "2");
+  watch.update(await s.put("one", "3"));
+  assert.equal(value("one"), "3");
+  const ours = () => told.filter((name) => name === "one" || name === "end");
+  assert.deepEqual(ours(), ["one"]);
+  silent = false;
+  s.proxy.endWatches();
+  await s.put("end", "1");
+  await eventually(() => value("end") === "1");
+  assert.equal(value("one"), "3");
+  assert.deepEqual(ours(), ["one", "one", "end"], "the second value is passed over");
 });
 
 test("a list from time to time finds what a watch did not tell, and counts it", async (t) => {

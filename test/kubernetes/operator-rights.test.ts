@@ -61,6 +61,7 @@ test("F10 a right that is taken away changes no status; it works on when the rig
       body: { rules },
       type: "application/merge-patch+json",
     });
+  await eventually(async () => (await sources.get())?.status?.worker?.replicas === 1, { what: "its pod" });
   const before = (await sources.get())?.status;
   await patch(role.rules.filter(({ resources }: { resources: string[] }) => !resources.includes("secrets")));
   await eventually(

@@ -39,6 +39,7 @@ describe("a source", () => {
     await scene.waitFor("CredentialsResolved", "True", "Resolved", { timeoutMs: 30_000 });
     await scene.waitFor("Ready", "True", "Ready", { timeoutMs: 60_000 });
     assert.deepEqual(await scene.triggers(), ORDERS_CAPTURED);
+    assert.ok((await scene.get())?.status?.build?.lastBuildTime);
     assert.deepEqual((await scene.get())?.metadata.finalizers, ["pgevents.dev/capture"]);
     assert.equal(kubelet.pods().length, 1);
     const columns = (await kubectl(scene.plane, ["get", "pges", "-n", scene.namespace])).trim().split("\n");

@@ -38,14 +38,22 @@ export function createPool(settings: DatabaseSettings, purpose: ConnectionPurpos
 
 /** A pool whose connections may end while nobody uses them. */
 export function poolOf(config: pg.PoolConfig): pg.Pool {
-  const pool = new pg.Pool({ ...config, idleTimeoutMillis: 60_000, keepAlive: true });
+  const clients = new Set<pg.Client>();
+  const onMade = (client: pg.Client) => {
+    clients.add(client);
+    client.once("end", () => clients.delete(client));
+  };
+  const handedOn: GuardedConfig = { onMade };
+  const pool = new pg.Pool({ ...config, ...handedOn, idleTimeoutMillis: 60_000, keepAlive: true });
   pool.on("error", () => undefined); // an idle connection ended: the next query gets a new one
-  cutSilentConnections(pool);
+  cutSilentConnections(pool, clients);
   return pool;
 }
 
-interface GuardedConfig extends pg.ClientConfig {
+export interface GuardedConfig extends pg.ClientConfig {
   allowsWeakAuthentication?: boolean;
+  /** Told of each connection of a pool before it is made. */
+  onMade?: (client: pg.Client) => void;
 }
 
 /**
@@ -59,6 +67,7 @@ export class GuardedClient extends pg.Client {
   constructor(config: GuardedConfig = {}) {
     super(config);
     this.on("error", () => undefined); // the query under way, or the next one, reports it
+    config.onMade?.(this);
     this.connection.on(
       "parameterStatus",
       ({ parameterName, parameterValue }: { parameterName: string; parameterValue: string }) => {

@@ -7,7 +7,14 @@ import type pg from "pg";
 import type { PgEventsError } from "../core/errors.ts";
 import type { DatabaseSettings } from "../core/settings/database.ts";
 import { RefusedLogin } from "../core/settings/refused-login.ts";
-import { clientConfig, connectDatabase, databaseError, GuardedClient, poolOf } from "./connect.ts";
+import {
+  clientConfig,
+  connectDatabase,
+  databaseError,
+  GuardedClient,
+  type GuardedConfig,
+  poolOf,
+} from "./connect.ts";
 
 /** Milliseconds that a login waits for the one before it: a server that does not answer holds up nobody for long. */
 const TURN_MS = 1000;
@@ -35,9 +42,9 @@ export class Logins {
     class Client extends GuardedClient {
       readonly #settings: DatabaseSettings;
 
-      constructor() {
+      constructor({ onMade }: GuardedConfig = {}) {
         const settings = read();
-        super(clientConfig(settings, "worker"));
+        super({ ...clientConfig(settings, "worker"), ...(onMade === undefined ? {} : { onMade }) });
         this.#settings = settings;
       }
 

@@ -18,13 +18,19 @@ const TIMEOUT = "Query read timeout";
 /** Milliseconds that a connection has to end as it should. */
 const GOODBYE_MS = 1000;
 
-/** When each connection of a pool was taken last. */
-const takenOf = new WeakMap<Pool, Map<PoolClient, number>>();
+/** Milliseconds between cuts until a pool has ended. */
+const CUT_AGAIN_MS = 100;
 
-/** Cuts the silent connections of this pool when one of its queries waited in vain. */
-export function cutSilentConnections(pool: Pool): void {
+/** The connections of a pool, those that are being made among them. */
+const clientsOf = new WeakMap<Pool, ReadonlySet<ClientBase>>();
+
+/**
+ * Cuts the silent connections of this pool when one of its queries waited in vain.
+ * @param clients its connections now, those that are being made among them
+ */
+export function cutSilentConnections(pool: Pool, clients: ReadonlySet<ClientBase>): void {
+  clientsOf.set(pool, clients);
   const takenMs = new Map<PoolClient, number>();
-  takenOf.set(pool, takenMs);
   pool.on("acquire", (client) => takenMs.set(client, performance.now()));
   pool.on("remove", (client) => takenMs.delete(client));
   pool.on("release", (error: Error | undefined, client) => {
@@ -37,8 +43,15 @@ export function cutSilentConnections(pool: Pool): void {
 
 /** Ends a pool at once: queries under way fail, and so does every other one after this. */
 export function endAtOnce(pool: Pool): void {
-  pool.end().catch(() => undefined); // it was ended before
-  for (const client of takenOf.get(pool)?.keys() ?? []) cut(client);
+  const cutAll = () => {
+    for (const client of clientsOf.get(pool) ?? []) cut(client);
+  };
+  cutAll();
+  const again = setInterval(cutAll, CUT_AGAIN_MS).unref(); // those that wait for their turn to log in
+  pool
+    .end()
+    .catch(() => undefined) // it was ended before
+    .finally(() => clearInterval(again));
 }
 
 /** Ends a connection, also one on which no answer comes. */

@@ -117,6 +117,7 @@ export async function runWorker(
     lateTimer = setTimeout(() => {
       log.warn({}, "the database does not answer: its connections are cut");
       endAtOnce(pool);
+      void wakeUp.close();
     }, options.drainTimeoutMs + GOODBYE_MS);
   };
   signal.addEventListener("abort", limitTheEnd, { once: true });

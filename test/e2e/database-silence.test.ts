@@ -8,10 +8,15 @@ import { startReceiver } from "../support/receiver.ts";
 import { silentProxy } from "../support/silent-proxy.ts";
 
 async function scene(t: TestEnd) {
+  let endProxy: () => Promise<void> | void = () => undefined;
+  t.after(() => endProxy()); // first: the database cannot be dropped while a login is under way
   const database = await testDatabase(t);
   const receiver = await startReceiver(t);
   await database.query("create table orders (id integer primary key)");
-  const proxy = await silentProxy(t, database.url);
+  const after = (work: typeof endProxy) => {
+    endProxy = work;
+  };
+  const proxy = await silentProxy({ after }, database.url);
   const source = localSource(t, proxy, { callbacks: [callbackTo(receiver.url)] });
   await source.build();
   const worker = await source.startWorker({ flags: ["--drain-seconds", "2"] });

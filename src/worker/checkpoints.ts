@@ -3,10 +3,7 @@
  * milliseconds when there are fewer; one write at a time. `write` repeats until it succeeds or the relay ends.
  */
 
-/**
- * Events acknowledged since the last write that are worth one: a write costs as much as several requests. With
- * those in flight, and those that come while it is written, a crash repeats some 76 at most.
- */
+/** Events acknowledged since the last write that are worth one: a write costs as much as several requests. */
 const EVENTS = 40;
 /** Milliseconds between two writes at least, and until a write when fewer events come. */
 const LEAST_MS = 1.2;
@@ -16,16 +13,25 @@ const IDLE_MS = 10_000;
 
 export class Checkpoints {
   readonly #write: () => Promise<void>;
+  readonly #onWritten: () => void;
   readonly #idle: NodeJS.Timeout;
   #unsaved = 0;
+  /** Of those, the ones that the write under way stores. */
+  #beingSaved = 0;
   #lastMs = 0;
   #timer: NodeJS.Timeout | null = null;
   #writing: Promise<void> | null = null;
   #ended = false;
 
-  constructor(write: () => Promise<void>) {
+  constructor(write: () => Promise<void>, onWritten: () => void) {
     this.#write = write;
+    this.#onWritten = onWritten;
     this.#idle = setInterval(() => this.#start(), IDLE_MS);
+  }
+
+  /** Events acknowledged that a crash now would repeat. */
+  get unstored(): number {
+    return this.#unsaved + this.#beingSaved;
   }
 
   /** So many events were acknowledged. */
@@ -66,11 +72,15 @@ export class Checkpoints {
 
   #start(): void {
     if (this.#writing !== null || this.#ended) return;
+    this.#beingSaved = this.#unsaved;
     this.#unsaved = 0;
     this.#lastMs = performance.now();
     this.#writing = this.#write().finally(() => {
       this.#writing = null;
-      if (!this.#ended && this.#unsaved > 0) this.note(0);
+      this.#beingSaved = 0;
+      if (this.#ended) return;
+      if (this.#unsaved > 0) this.note(0);
+      this.#onWritten();
     });
   }
 }

@@ -34,6 +34,11 @@ const READ_ON = 1500;
 const READ_AHEAD_BYTES = 16 * 2 ** 20;
 /** Events behind the oldest that is neither done nor parked, above which reading waits. */
 const MAX_SPAN = 50_000;
+/**
+ * Requests acknowledged while the position is not stored, above which sending waits: with the 16 in flight that are
+ * the default, a crash repeats 76 at most.
+ */
+const MAX_UNSTORED = 60;
 /** Events of one callback that may lie parked, over all of its lanes. */
 const MAX_PARKED = 100_000;
 /** Longest wait for a wake-up; a wake-up is a hint and may be lost. */
@@ -139,7 +144,10 @@ export class Relay {
     this.#shared = shared !== null;
     this.#cursor = new OutboxCursor(deps.reader, start, shared);
     this.#filter = eventFilter(callback, (problem) => this.#noteUnfiltered(problem));
-    this.#checkpoints = new Checkpoints(() => this.#checkpoint());
+    this.#checkpoints = new Checkpoints(
+      () => this.#checkpoint(),
+      () => this.#pump(),
+    );
     this.#crossings = new Crossings({
       state: this.#state,
       positionsOfOthers: () =>
@@ -347,13 +355,15 @@ export class Relay {
     }
     if (this.#draining.signal.aborted) return;
     const nowMs = performance.now();
-    while (nowMs < this.#trustedUntilMs) {
+    const maxUnstored = MAX_UNSTORED * this.#deps.transport.maxEvents;
+    while (nowMs < this.#trustedUntilMs && this.#checkpoints.unstored < maxUnstored) {
       const unit = this.#state.next(nowMs);
       if (unit === null) break;
       this.#send(unit);
     }
     this.#park(nowMs);
     this.#crossings.follow(this.#draining.signal);
+    if (this.#checkpoints.unstored >= maxUnstored) return; // it goes on when they are stored
     const dueMs = this.#state.dueMs(nowMs);
     if (dueMs === null) return;
     // Without trust in the lease nothing may be sent; look again soon, it may have been renewed.

@@ -1,8 +1,8 @@
 /** kill -9 of a worker in the middle of a backlog: how soon after its restart everything has come, and what came twice. */
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import { worker } from "./relay.ts";
-import { type Bench, INSERT, startBenchReceiver, told } from "./setup.ts";
+import { untilCount, worker } from "./relay.ts";
+import { type Bench, insertRows, startBenchReceiver, told } from "./setup.ts";
 
 const BACKLOG = 20_000;
 const ROUNDS = 5;
@@ -16,16 +16,14 @@ export async function benchCrash(bench: Bench): Promise<string[]> {
     await bench.client.query("truncate bench restart identity");
     await bench.build(source);
     await receiver.reset();
-    await bench.client.query(
-      `${INSERT.replace(/ values .*/, "")} select 1, 2, 'customer name', 'some street 12', 'a@example.com', 'hhhhhhhhhhhhhhhh', 'iiiiiiiiiiii' from generate_series(1, ${BACKLOG})`,
-    );
+    await bench.client.query(insertRows(BACKLOG));
     const first = worker(bench, source);
-    while ((await receiver.count()) < BACKLOG / 2) await sleep(5);
+    await untilCount(receiver, BACKLOG / 2);
     first.kill("SIGKILL");
     await once(first, "exit");
     const restartedMs = performance.now();
     const second = worker(bench, source);
-    while ((await receiver.count()) < BACKLOG) await sleep(5);
+    await untilCount(receiver, BACKLOG);
     while ((await receiver.arrivals()).size < BACKLOG) await sleep(5); // some of them were repeats
     seconds.push((performance.now() - restartedMs) / 1000);
     second.kill("SIGTERM");

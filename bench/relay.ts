@@ -8,7 +8,15 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { PgEventSource } from "../src/core/api/source.ts";
 import { processorTimeUs, residentMiB, serverTimeUs } from "./processor-time.ts";
-import { type Bench, type BenchReceiver, INSERT, median, startBenchReceiver, told } from "./setup.ts";
+import {
+  type Bench,
+  type BenchReceiver,
+  INSERT,
+  insertRows,
+  median,
+  startBenchReceiver,
+  told,
+} from "./setup.ts";
 
 const BACKLOG = 50_000;
 const ROUNDS = 5;
@@ -59,9 +67,7 @@ async function drainRow(
   for (let round = 0; round < ROUNDS; round += 1) {
     await bench.client.query("truncate bench restart identity");
     await bench.build(source);
-    await bench.client.query(
-      `${INSERT.replace(/ values .*/, "")} select 1, 2, 'customer name', 'some street 12', 'a@example.com', 'hhhhhhhhhhhhhhhh', 'iiiiiiiiiiii' from generate_series(1, ${BACKLOG})`,
-    );
+    await bench.client.query(insertRows(BACKLOG));
     bare.push(
       await drainBy(bench, receiver, () =>
         program("bare-loop.ts", [bench.server.url, receiver.url, String(perRequest)]),
@@ -101,7 +107,10 @@ async function drainBy(bench: Bench, receiver: BenchReceiver, start: () => Child
   };
 }
 
-async function untilCount(receiver: BenchReceiver, wanted: number): Promise<{ count: number; atMs: number }> {
+export async function untilCount(
+  receiver: BenchReceiver,
+  wanted: number,
+): Promise<{ count: number; atMs: number }> {
   for (;;) {
     const count = await receiver.count();
     if (count >= wanted) return { count, atMs: performance.now() };

@@ -76,6 +76,10 @@ export async function startBench(): Promise<Bench> {
   };
 }
 
+/** So many rows by one statement. */
+export const insertRows = (count: number) =>
+  `${INSERT.replace(/ values .*/, "")} select 1, 2, 'customer name', 'some street 12', 'a@example.com', 'hhhhhhhhhhhhhhhh', 'iiiiiiiiiiii' from generate_series(1, ${count})`;
+
 export interface BenchReceiver {
   readonly url: string;
   readonly pid: number;

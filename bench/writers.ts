@@ -2,10 +2,9 @@
 import { once } from "node:events";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { from as copyFrom } from "pg-copy-streams";
-import { worker } from "./relay.ts";
+import { untilCount, worker } from "./relay.ts";
 import { type Bench, INSERT, median, startBenchReceiver, told } from "./setup.ts";
 
 const SECONDS = 4;
@@ -60,7 +59,7 @@ async function besideWorker(bench: Bench): Promise<string> {
     await receiver.reset();
     const child = worker(bench, source);
     await bench.client.query(INSERT);
-    while ((await receiver.count()) === 0) await sleep(5);
+    await untilCount(receiver, 1);
     captured.push(await throughput(bench.server.url, BESIDE_CLIENTS, () => INSERT));
     child.kill("SIGTERM");
     await once(child, "exit");

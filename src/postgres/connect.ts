@@ -50,6 +50,23 @@ export function poolOf(config: pg.PoolConfig): pg.Pool {
   return pool;
 }
 
+/** Runs `work` with a connection of the pool, which ends when that fails: there may be no answer on it any more. */
+export async function withPoolClient<T>(
+  pool: pg.Pool,
+  work: (client: pg.PoolClient) => Promise<T>,
+): Promise<T> {
+  const client = await pool.connect();
+  let failure: Error | undefined;
+  try {
+    return await work(client);
+  } catch (error) {
+    failure = error as Error;
+    throw error;
+  } finally {
+    client.release(failure);
+  }
+}
+
 export interface GuardedConfig extends pg.ClientConfig {
   allowsWeakAuthentication?: boolean;
   /** Told of each connection of a pool before it is made. */

@@ -2,6 +2,7 @@
 import type { Pool, QueryResult } from "pg";
 import { CASTS_DIGEST } from "../core/capture/unsafe-types.ts";
 import { CATALOG_SETTINGS } from "./catalog.ts";
+import { withPoolClient } from "./connect.ts";
 
 /**
  * Changes when a table is created, renamed, moved, attached to another one or dropped, when its columns,
@@ -9,18 +10,11 @@ import { CATALOG_SETTINGS } from "./catalog.ts";
  * or is no longer, one that has to be left out for its types.
  */
 export async function schemaFingerprint(pool: Pool): Promise<string> {
-  const client = await pool.connect();
-  let failure: Error | undefined;
-  try {
+  return withPoolClient(pool, async (client) => {
     const results: unknown = await client.query(`begin; ${CATALOG_SETTINGS}; ${FINGERPRINT_QUERY}; commit`);
     const answer = (results as QueryResult<{ fingerprint: string }>[]).find(({ rows }) => rows.length > 0);
     return answer?.rows[0]?.fingerprint ?? "";
-  } catch (error) {
-    failure = error as Error;
-    throw error;
-  } finally {
-    client.release(failure); // which ends the transaction with the connection, should there be no answer any more
-  }
+  });
 }
 
 const FINGERPRINT_QUERY = `

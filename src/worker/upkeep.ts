@@ -6,8 +6,9 @@ import { SCHEMA_CHANGE_MODES } from "../core/capture/model.ts";
 import type { CaptureNames } from "../core/capture/names.ts";
 import { hasLane } from "../core/delivery/lanes.ts";
 import { describeError } from "../core/errors.ts";
-import { keepOutbox, type OutboxReport } from "../postgres/backlog.ts";
+import { keepOutbox } from "../postgres/backlog.ts";
 import { clockSkewSeconds } from "../postgres/clock.ts";
+import { withPoolClient } from "../postgres/connect.ts";
 import { readDeliveryStatus, readLosses } from "../postgres/delivery-status.ts";
 import { readInstallation } from "../postgres/installation.ts";
 import { schemaFingerprint } from "../postgres/schema-watch.ts";
@@ -90,21 +91,14 @@ function outboxRound({ source, pool, names, metrics, log }: UpkeepOptions): () =
   const { capture } = source.spec;
   let told: ReachedLimit | null = null;
   return async () => {
-    const client = await pool.connect();
-    let report: OutboxReport;
-    let failure: Error | undefined;
-    try {
-      report = await keepOutbox(client, names, capture);
+    const report = await withPoolClient(pool, async (client) => {
+      const kept = await keepOutbox(client, names, capture);
       const { pausedSince, skippedChanges } = await readLosses(client, names);
       metrics.capturePaused.set(pausedSince === null ? 0 : 1);
       metrics.skippedChanges.reset();
       metrics.skippedChanges.inc(skippedChanges);
-    } catch (error) {
-      failure = error as Error;
-      throw error;
-    } finally {
-      client.release(failure); // not to be used again after an error: there may be no answer on it any more
-    }
+      return kept;
+    });
     const { moved, opened, emptied, dropped, capture: change, skipped, backlog, reached } = report;
     if (moved) log.warn({}, "the database was copied to another server: positions were renewed");
     if (opened !== null || emptied.length > 0) log.info({ opened, emptied }, "outbox rotated");

@@ -1,11 +1,14 @@
 /**
- * Knows when it is worth reading the outbox. A sleeping worker holds the wake-up lock exclusively;
- * a writer that cannot get the lock shared sends a NOTIFY. A worker may sleep only after it got the
- * lock and then read once more in vain: a writer either held the shared lock, so that the worker did
- * not get it, or sees the worker asleep and wakes it.
+ * Knows when it is worth reading the outbox. A worker that waits holds the wake-up lock exclusively;
+ * a writer that cannot get the lock shared sends a NOTIFY. A worker may wait only after it got the
+ * lock and then read everything there was: a writer either held the shared lock, so that the worker did
+ * not get it, or sees that the worker waits and wakes it.
  *
- *   Awake ─ lock granted ─► Armed ─ notification ─► Awake (lock released)
+ *   Awake ─ lock granted ─► Armed ─ many notifications ─► Awake (lock released)
  *     └─ lock refused: a writer is at work ─► poll
+ *
+ * While notifications are few the lock is kept, so that an event costs one read, and not the lock as well;
+ * when they are many it is released, because NOTIFY makes commits wait for each other.
  *
  * Where another replica sleeps (it holds the lock), its writers' NOTIFY reaches this one as well; it looks
  * again soon all the same, because that replica may let go of the lock unnoticed.
@@ -20,6 +23,9 @@ import { endSoon, PROMPT } from "./silent-connections.ts";
 
 /** Milliseconds between looks whether the connection is still there: nothing comes on it for as long as nothing happens. */
 const LOOK_MS = 10_000;
+/** So many notifications within this time (milliseconds) are many. */
+const MANY = 50;
+const MANY_WITHIN_MS = 100;
 
 export class WakeUp {
   readonly #names: CaptureNames;
@@ -32,6 +38,9 @@ export class WakeUp {
   /** Grows with each arming; 0 while Awake. */
   #armed = 0;
   #armings = 0;
+  /** Notifications since then. */
+  #notified = 0;
+  #notifiedSinceMs = 0;
   #polls = false;
   #closed = false;
   #session: HolderSession | null = null;
@@ -56,8 +65,8 @@ export class WakeUp {
   }
 
   /**
-   * A number of its own for each time Armed was reached; 0 while Awake. A read in vain allows to wait
-   * only if this was the same number, not 0, before and after it.
+   * A number of its own for each time Armed was reached, and for each notification since; 0 while Awake. A read that
+   * leaves nothing allows to wait only if this was the same number, not 0, before and after it.
    */
   get armed(): number {
     return this.#armed;
@@ -180,8 +189,7 @@ export class WakeUp {
       if (this.#client !== client) return false;
       this.#holdsLock = rows[0]?.mine === true;
       if (!this.#holdsLock && rows[0]?.theirs !== true) return false;
-      this.#armings += 1;
-      this.#armed = this.#armings;
+      this.#reach();
       return true;
     } catch (error) {
       this.#onError(error);
@@ -189,12 +197,29 @@ export class WakeUp {
     }
   }
 
+  #reach(): void {
+    this.#armings += 1;
+    this.#armed = this.#armings;
+  }
+
   #wake(): void {
-    if (this.#armed > 0) {
+    const many = this.#countNotification();
+    if (this.#holdsLock && !many) this.#reach();
+    else {
       this.#armed = 0;
       if (this.#holdsLock) this.#unlock();
     }
     this.wakeReaders();
+  }
+
+  #countNotification(): boolean {
+    const nowMs = performance.now();
+    if (nowMs - this.#notifiedSinceMs > MANY_WITHIN_MS) {
+      this.#notifiedSinceMs = nowMs;
+      this.#notified = 0;
+    }
+    this.#notified += 1;
+    return this.#notified > MANY;
   }
 
   #unlock(): void {

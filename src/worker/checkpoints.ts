@@ -3,17 +3,19 @@
  * milliseconds when there are fewer; one write at a time. `write` repeats until it succeeds or the relay ends.
  */
 
-/** Events acknowledged since the last write that are worth one: a write costs as much as several requests. */
+/** Events acknowledged since the last write that are worth one, or full requests: a write costs as much as several of them. */
 const EVENTS = 40;
+const FULL_REQUESTS = 10;
 /** Milliseconds between two writes at least, and until a write when fewer events come. */
 const LEAST_MS = 1.2;
-const LAZY_MS = 10;
+const LAZY_MS = 50;
 /** A position that moved by nothing but others' transactions is stored this often. */
 const IDLE_MS = 10_000;
 
 export class Checkpoints {
   readonly #write: () => Promise<void>;
   readonly #onWritten: () => void;
+  readonly #worthAWrite: number;
   readonly #idle: NodeJS.Timeout;
   #unsaved = 0;
   /** Of those, the ones that the write under way stores. */
@@ -23,9 +25,11 @@ export class Checkpoints {
   #writing: Promise<void> | null = null;
   #ended = false;
 
-  constructor(write: () => Promise<void>, onWritten: () => void) {
+  /** @param maxEvents of a request */
+  constructor(write: () => Promise<void>, onWritten: () => void, maxEvents: number) {
     this.#write = write;
     this.#onWritten = onWritten;
+    this.#worthAWrite = Math.max(EVENTS, FULL_REQUESTS * maxEvents);
     this.#idle = setInterval(() => this.#start(), IDLE_MS);
   }
 
@@ -37,7 +41,7 @@ export class Checkpoints {
   /** So many events were acknowledged. */
   note(events: number): void {
     this.#unsaved += events;
-    if (this.#unsaved >= EVENTS) this.#hurry();
+    if (this.#unsaved >= this.#worthAWrite) this.#hurry();
     else this.#timer ??= this.#later(LAZY_MS);
   }
 

@@ -12,6 +12,8 @@ export interface CursorRead {
   readonly rows: readonly ReadEvent[];
   /** No row of the window is left. */
   readonly complete: boolean;
+  /** Nothing is left that was visible when it was read. */
+  readonly current: boolean;
 }
 
 /** Some of the lanes of a callback. */
@@ -61,7 +63,7 @@ export class OutboxCursor {
     if (snapshot === this.#seen) return null;
     if (complete) this.#seen = snapshot;
     else this.#window = { ahead: snapshot, after: rows.at(-1)?.event.id ?? "0", last: null };
-    return { snapshot, rows, complete };
+    return { snapshot, rows, complete, current: complete && ahead === null };
   }
 
   async #readSlice(window: Window): Promise<CursorRead> {
@@ -78,6 +80,6 @@ export class OutboxCursor {
       this.#seen = window.ahead;
       this.#window = null;
     }
-    return { snapshot: window.ahead, rows, complete };
+    return { snapshot: window.ahead, rows, complete, current: false };
   }
 }

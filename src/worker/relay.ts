@@ -147,6 +147,7 @@ export class Relay {
     this.#checkpoints = new Checkpoints(
       () => this.#checkpoint(),
       () => this.#pump(),
+      transport.maxEvents,
     );
     this.#crossings = new Crossings({
       state: this.#state,
@@ -262,10 +263,10 @@ export class Relay {
       const armed = wakeUp.armed;
       const found = await this.#retryDatabase("reading the outbox", () => this.#read());
       if (found === null) return;
-      if (found) {
-        inVain = 0;
-      } else if (armed > 0 && armed === wakeUp.armed) {
+      if (found !== "More" && armed > 0 && armed === wakeUp.armed) {
         await wakeUp.wait(wakeUp.relies ? RELYING_POLL_MS : SAFETY_POLL_MS, signal);
+        inVain = 0;
+      } else if (found !== "Nothing") {
         inVain = 0;
       } else if (!(await wakeUp.arm())) {
         const limit = wakeUp.polls ? POOLED_POLL_MS : POLL_MS;
@@ -275,18 +276,20 @@ export class Relay {
     }
   }
 
-  async #read(): Promise<boolean> {
+  /** All: there were events, and nothing that was visible is left. */
+  async #read(): Promise<"Nothing" | "All" | "More"> {
     const read = await this.#cursor.read();
-    if (read === null || this.#stopped.signal.aborted) return false;
+    if (read === null || this.#stopped.signal.aborted) return "Nothing";
     const rows = await this.#wantedRows(
       this.#ahead.length === 0 ? read.rows : undelivered(read.rows, this.leases),
     );
-    if (rows === null || this.#stopped.signal.aborted) return false;
+    if (rows === null || this.#stopped.signal.aborted) return "Nothing";
     this.#state.add(read.snapshot, rows, read.complete, performance.now(), this.#filter.wants);
     if (this.#shared) this.#checkpoints.note(1);
     if (read.rows.length > 0) this.#afterOutcome(0);
     // A window that was agreed on has events, if of others' lanes only, and the next one may be there already.
-    return this.#shared || read.rows.length > 0 || !read.complete;
+    if (!read.current) return "More";
+    return read.rows.length === 0 ? "Nothing" : "All";
   }
 
   /** There may be events to be delivered again. */

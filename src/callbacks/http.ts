@@ -19,10 +19,12 @@ import {
 import type { AttemptOutcome, Transport } from "../core/delivery/transport.ts";
 import { webhookHeaders } from "../core/delivery/webhook-signature.ts";
 import { type ChangeEvent, type EventOrigin, stableEventId } from "../core/event.ts";
+import type { ProxySettings } from "../core/settings/proxy.ts";
 import type { AddressPolicy, ResolveName } from "./address-check.ts";
 import { AttemptsUnderWay } from "./attempts-under-way.ts";
 import { HttpAttempt } from "./http-attempt.ts";
 import { connectionPool } from "./http-connections.ts";
+import { proxyFor } from "./proxy.ts";
 import { refusal } from "./refusal.ts";
 import type { TlsMaterial } from "./secret-values.ts";
 
@@ -43,6 +45,7 @@ export interface HttpTransportOptions {
   /** Authorities to trust instead of the system's, and a certificate to show; asked for each new connection. */
   readonly tls: () => TlsMaterial;
   readonly addresses: AddressPolicy;
+  readonly proxy?: ProxySettings | undefined;
   /** `pg-events/<version>` */
   readonly userAgent: string;
   /** Instead of the system's name resolution. */
@@ -60,7 +63,7 @@ export class HttpTransport implements Transport {
   #closed: Promise<void> | null = null;
 
   constructor(options: HttpTransportOptions) {
-    const { http, tls, addresses, resolve } = options;
+    const { http, tls, addresses, proxy, resolve } = options;
     const { batch, delivery } = options.limits;
     const url = new URL(http.uri);
     this.#options = options;
@@ -75,6 +78,7 @@ export class HttpTransport implements Transport {
       tls,
       http2: http.protocol === "Http2",
       addresses,
+      proxy: proxyFor(url, proxy),
       resolve,
     });
   }

@@ -2,6 +2,7 @@ import type { AttemptOutcome, Transport } from "../core/delivery/transport.ts";
 import { PgEventsError } from "../core/errors.ts";
 import type { ChangeEvent } from "../core/event.ts";
 import { AddressDenied } from "./address-check.ts";
+import { ProxyProblem } from "./proxy.ts";
 
 export const ABORTED: AttemptOutcome = {
   kind: "retryable",
@@ -9,9 +10,11 @@ export const ABORTED: AttemptOutcome = {
   message: "the attempt was given up",
 };
 
-/** The outcome of an error that is ours, such as a Secret that cannot be used or an address that may not be called; else null. */
+/** The outcome of an error that is ours, such as a Secret that cannot be used, an address that may not be called or a proxy that gives no connection; else null. */
 export function outcomeOfOurs(error: unknown): AttemptOutcome | null {
-  if (!(error instanceof PgEventsError || error instanceof AddressDenied)) return null;
+  const ours =
+    error instanceof PgEventsError || error instanceof AddressDenied || error instanceof ProxyProblem;
+  if (!ours) return null;
   return { kind: "retryable", code: error.code, message: error.message };
 }
 

@@ -4,6 +4,7 @@ import type { ModuleFunctions } from "../core/delivery/module-functions.ts";
 import type { Transport } from "../core/delivery/transport.ts";
 import type { EventOrigin } from "../core/event.ts";
 import type { ReadSecret } from "../core/settings/database.ts";
+import type { ProxySettings } from "../core/settings/proxy.ts";
 import type { AddressPolicy } from "./address-check.ts";
 import { createHttpTransport } from "./http-secrets.ts";
 import { KafkaTransport } from "./kafka.ts";
@@ -16,6 +17,8 @@ export interface TransportDependencies {
   readonly origin: EventOrigin;
   readonly readSecret: ReadSecret;
   readonly addresses: AddressPolicy;
+  /** What https:// callbacks go through; absent: nothing. */
+  readonly proxy?: ProxySettings | undefined;
   readonly userAgent: string;
   /** PEM of authorities to trust for HTTP where the callback names none. */
   readonly caCerts?: string | undefined;

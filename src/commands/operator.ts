@@ -12,6 +12,7 @@ import { createLogger, LOG_LEVELS, type LogLevel } from "../runtime/log.ts";
 import { createRegistry, eventLoopCheck, serveMetrics, serveProbes } from "../runtime/observability.ts";
 import { shutdownSignal } from "../runtime/shutdown.ts";
 import { VERSION } from "../version.ts";
+import { type ProxyFlags, proxyOf, withProxyOptions } from "./proxy-options.ts";
 
 /** Milliseconds that reconciles under way have after SIGTERM. */
 const STOP_GRACE_MS = 10_000;
@@ -19,7 +20,7 @@ const STOP_GRACE_MS = 10_000;
 const SELECTOR = /^[-A-Za-z0-9_./,=!() ]{1,1000}$/;
 const NAMESPACE = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
-interface OperatorFlags {
+interface OperatorFlags extends ProxyFlags {
   readonly namespaces: string[];
   readonly labelSelector?: string;
   readonly workerImage: string;
@@ -44,7 +45,7 @@ export function operatorCommand(): Command {
     const made = new Option(flags, text);
     return env === undefined ? made : made.env(env);
   };
-  return new Command("operator")
+  const command = new Command("operator")
     .description("Watch PgEventSources, build their capture and run their workers.")
     .addOption(
       option(
@@ -133,8 +134,8 @@ export function operatorCommand(): Command {
         .choices(LOG_LEVELS)
         .default("Info"),
     )
-    .addOption(option("--kubeconfig <file>", "instead of KUBECONFIG or the pod's service account"))
-    .action((flags: OperatorFlags, command: Command) => run(flags, command));
+    .addOption(option("--kubeconfig <file>", "instead of KUBECONFIG or the pod's service account"));
+  return withProxyOptions(command).action((flags: OperatorFlags, given: Command) => run(flags, given));
 }
 
 async function run(flags: OperatorFlags, command: Command): Promise<void> {
@@ -146,6 +147,7 @@ async function run(flags: OperatorFlags, command: Command): Promise<void> {
       "error: --retry-period-seconds must be less than --renew-deadline-seconds, and that less than --lease-duration-seconds.",
     );
   }
+  const proxy = proxyOf(flags);
   configOf(flags.kubeconfig); // a wrong file ends the program with a message, before it serves anything
   const log = createLogger(flags.logLevel, { component: "operator" });
   const registry = createRegistry(VERSION);
@@ -159,7 +161,7 @@ async function run(flags: OperatorFlags, command: Command): Promise<void> {
   const controller: Controller = new Controller(
     client,
     () => election,
-    { ...flags, version: VERSION, instance },
+    { ...flags, proxy, version: VERSION, instance },
     metrics,
     log,
   );

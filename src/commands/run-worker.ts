@@ -7,6 +7,7 @@ import type { PgEventSource } from "../core/api/source.ts";
 import type { ModuleFunctions } from "../core/delivery/module-functions.ts";
 import { describeError } from "../core/errors.ts";
 import type { DatabaseSettings, ReadSecret } from "../core/settings/database.ts";
+import type { ProxySettings } from "../core/settings/proxy.ts";
 import type { SinkBinding } from "../core/settings/sink-binding.ts";
 import { buildCapture } from "../postgres/build.ts";
 import { Logins } from "../postgres/logins.ts";
@@ -25,6 +26,7 @@ export interface WorkerSetup {
   readonly bindingOf?: (callback: string) => SinkBinding | undefined;
   readonly owner: string;
   readonly allowLoopback: boolean;
+  readonly proxy?: ProxySettings | undefined;
   readonly registry: Registry;
   readonly log: Logger;
   readonly drainTimeoutMs: number;
@@ -68,6 +70,7 @@ export function runWorkerWith(setup: WorkerSetup, signal: AbortSignal): Promise<
           caCerts: binding?.caCerts,
           readSecret: setup.readSecret,
           addresses: { allowLoopback: setup.allowLoopback },
+          proxy: setup.proxy,
           userAgent: `pg-events/${VERSION}`,
           moduleFunctions: setup.moduleFunctions,
         });

@@ -13,6 +13,7 @@ import { VERSION } from "../version.ts";
 import type { WorkerHealth } from "../worker/worker.ts";
 import { type DatabaseOptions, databaseOf, ownerOf, readManifest } from "./manifest.ts";
 import { type ModuleOptions, moduleFiles } from "./module-files.ts";
+import { type ProxyFlags, proxyOf, withProxyOptions } from "./proxy-options.ts";
 import { runWorkerWith } from "./run-worker.ts";
 import {
   checkSettingsFlags,
@@ -21,7 +22,7 @@ import {
   withSettingsOptions,
 } from "./settings.ts";
 
-interface WorkerFlags extends DatabaseOptions, SettingsFlags, ModuleOptions {
+interface WorkerFlags extends DatabaseOptions, SettingsFlags, ModuleOptions, ProxyFlags {
   readonly metricsAddress: string;
   readonly probesAddress: string;
   readonly drainSeconds: string;
@@ -35,7 +36,7 @@ export function workerCommand(): Command {
       "-f, --manifest <file>",
       "YAML file with a PgEventSource (environment: PG_EVENTS_SOURCE, the manifest itself as JSON)",
     );
-  return withSettingsOptions(command)
+  return withProxyOptions(withSettingsOptions(command))
     .option("--database-url <url>", "postgres:// URL (environment: PG_EVENTS_DATABASE_URL)")
     .addOption(
       new Option("--secrets <directory>", "files <secret>/<key> for the Secrets that the manifest names").env(
@@ -78,6 +79,7 @@ async function run(flags: WorkerFlags, command: Command): Promise<void> {
   if (!Number.isInteger(drainSeconds) || drainSeconds < 0 || drainSeconds > 3600) {
     throw new PgEventsError("PGE_FLAG_INVALID", "--drain-seconds must be a whole number from 0 to 3600.");
   }
+  const proxy = proxyOf(flags);
   const classic = flags.settings === undefined ? null : await readClassicSettings(flags.settings, flags);
   const { source, bindingOf } = bindSink(classic?.source ?? (await sourceOf(flags)), process.env);
   const settings = () => classic?.database ?? databaseOf(source, flags);
@@ -107,6 +109,7 @@ async function run(flags: WorkerFlags, command: Command): Promise<void> {
       readSecret: secretFiles(flags.secrets, hiddenKeys(source.spec)),
       owner: ownerOf(source),
       allowLoopback: process.env.KUBERNETES_SERVICE_HOST === undefined,
+      proxy,
       registry,
       log,
       drainTimeoutMs: drainSeconds * 1000,

@@ -43,8 +43,8 @@ export async function ensureWorker(
       message: `A Deployment ${name} exists and does not belong to this PgEventSource.`,
     };
   }
-  const { workerImage: image, imagePullPolicy, version } = world.options;
-  const wanted = workerDeployment(source, { image, imagePullPolicy, version, secretsHash });
+  const { workerImage: image, imagePullPolicy, version, proxy } = world.options;
+  const wanted = workerDeployment(source, { image, imagePullPolicy, version, secretsHash, proxy });
   const key = `${namespace}/${name}`;
   const intent = digest(JSON.stringify(wanted));
   if (live !== null && !isDeepStrictEqual(live.spec?.selector, wanted.spec.selector)) {

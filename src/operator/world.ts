@@ -1,6 +1,7 @@
 /** What a reconcile works with: the API server, the copies of objects, and how this operator is set. */
 import { API_VERSION, KIND } from "../core/api/source.ts";
 import type { Problem } from "../core/reconcile/observed.ts";
+import type { ProxySettings } from "../core/settings/proxy.ts";
 import type { RefusedLogin } from "../core/settings/refused-login.ts";
 import type { KubernetesClient, KubernetesObject } from "../kubernetes/client.ts";
 import type { EventRecorder, RecordedEvent } from "../kubernetes/event-recorder.ts";
@@ -20,6 +21,8 @@ export interface OperatorOptions {
   readonly requireSecretLabel: boolean;
   /** Namespaces besides a source's own whose objects its callbacks may refer to. */
   readonly callbackNamespaces: readonly string[];
+  /** What https:// callbacks of every worker go through. */
+  readonly proxy?: ProxySettings | undefined;
   /** Seconds between looks at a source that is well, ± 10 %. */
   readonly resyncSeconds: number;
   readonly version: string;

@@ -37,6 +37,18 @@ const containerOf = (one: PgEventSource) => {
 const environmentOf = (one: PgEventSource) =>
   new Map(containerOf(one).env.map((variable) => [variable.name, "value" in variable ? variable.value : ""]));
 
+test("a worker is told of the proxy where there is one", () => {
+  const names = (options: object) =>
+    workerDeployment(source(), { ...OPTIONS, ...options })
+      .spec.template.spec.containers[0]?.env.filter(({ name }) => name.includes("PROXY"))
+      .map((variable) => [variable.name, "value" in variable && variable.value]);
+  assert.deepEqual(names({}), []);
+  assert.deepEqual(names({ proxy: { httpsProxy: "http://proxy:3128", noProxy: [".svc", "10.0.0.0/8"] } }), [
+    ["PG_EVENTS_HTTPS_PROXY", "http://proxy:3128"],
+    ["PG_EVENTS_NO_PROXY", ".svc,10.0.0.0/8"],
+  ]);
+});
+
 describe("the worker Deployment", () => {
   test("is this, as a whole", () => {
     const { env, ...container } = containerOf(source());

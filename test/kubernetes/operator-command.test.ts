@@ -65,6 +65,11 @@ describe("a wrong flag ends with exit code 2 and says what is wrong", () => {
       ["operator", "--worker-image=x", "--renew-deadline-seconds=15"],
       /--renew-deadline-seconds, and that less/,
     ],
+    [
+      "a host that is called directly",
+      ["worker", "--proxy-except=.svc,*.example.com"],
+      /"\*\.example\.com" is no name, address or range/,
+    ],
     ["an unknown one", ["operator", "--worker-image=x", "--color"], /unknown option '--color'/],
   ];
   for (const [title, args, message] of cases) {
@@ -74,6 +79,16 @@ describe("a wrong flag ends with exit code 2 and says what is wrong", () => {
       assert.match(stderr, message);
       assert.doesNotMatch(stderr, /\n\s+at /, "no stack");
     });
+  }
+});
+
+test("a proxy with credentials is refused, and they are not printed", async (t) => {
+  for (const args of [["operator", "--worker-image=x"], ["worker"]]) {
+    const proxy = "--https-proxy=http://me:s3cret@proxy:3128";
+    const { code, stdout, stderr } = await runCli(t, [...args, proxy], { env: ENVIRONMENT });
+    assert.equal(code, 1);
+    assert.match(stderr, /^PGE_FLAG_INVALID: --https-proxy .*: Credentials in it are not supported\./);
+    assert.doesNotMatch(stdout + stderr, /s3cret/);
   }
 });
 

@@ -34,6 +34,8 @@ export const SWITCHES: Record<string, object> = {
     watchNamespaces: ["shop"],
     callbacks: { addressableClusterRole: "addressable-resolver" },
   },
+  "proxy.httpsProxy": { proxy: { httpsProxy: "http://proxy.example.com:3128" } },
+  "proxy.noProxy": { proxy: { httpsProxy: "http://proxy:3128", noProxy: [".example.com", "10.0.0.0/8"] } },
   "leaderElection.id": { leaderElection: { id: "lease" } },
   "leaderElection.leaseDurationSeconds": { leaderElection: { leaseDurationSeconds: 30 } },
   "leaderElection.renewDeadlineSeconds": { leaderElection: { renewDeadlineSeconds: 12 } },

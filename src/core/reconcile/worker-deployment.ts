@@ -1,5 +1,6 @@
 /** The worker Deployment of a source, as an object to apply. Makes it; somebody else sends it. */
 import { API_VERSION, KIND, type PgEventSource } from "../api/source.ts";
+import type { ProxySettings } from "../settings/proxy.ts";
 import { secretReferences } from "./secret-references.ts";
 import { moduleMegabytes, moduleVolume } from "./worker-modules.ts";
 
@@ -16,6 +17,8 @@ export interface WorkerOptions {
   readonly version: string;
   /** Changes when a value of a referenced Secret key does; says nothing about the values. */
   readonly secretsHash: string;
+  /** What https:// callbacks go through. */
+  readonly proxy?: ProxySettings | undefined;
 }
 
 /** Owner text of a source's capture in its database. */
@@ -108,7 +111,7 @@ function podSpec(source: PgEventSource, options: WorkerOptions) {
   };
 }
 
-function container(source: PgEventSource, { image, imagePullPolicy }: WorkerOptions) {
+function container(source: PgEventSource, { image, imagePullPolicy, proxy }: WorkerOptions) {
   const { worker } = source.spec;
   const drainSeconds = Math.max(1, worker.terminationGracePeriodSeconds - 5);
   const modules = moduleVolume(source.spec);
@@ -122,6 +125,7 @@ function container(source: PgEventSource, { image, imagePullPolicy }: WorkerOpti
       { name: "PG_EVENTS_OWNER", value: captureOwner(source) },
       { name: "PG_EVENTS_SECRETS_DIR", value: SECRETS_DIRECTORY },
       ...modules.env,
+      ...proxyVariables(proxy),
       { name: "PG_EVENTS_METRICS_ADDRESS", value: ":9090" },
       { name: "PG_EVENTS_PROBES_ADDRESS", value: ":8081" },
       { name: "PG_EVENTS_DRAIN_SECONDS", value: String(drainSeconds) },
@@ -188,4 +192,12 @@ function secretSources(source: PgEventSource) {
 
 function probe(path: string, failureThreshold: number) {
   return { httpGet: { path, port: "probes" }, periodSeconds: 5, timeoutSeconds: 3, failureThreshold };
+}
+
+function proxyVariables(proxy: ProxySettings | undefined) {
+  if (proxy === undefined) return [];
+  return [
+    { name: "PG_EVENTS_HTTPS_PROXY", value: proxy.httpsProxy },
+    { name: "PG_EVENTS_NO_PROXY", value: proxy.noProxy.join(",") },
+  ];
 }

@@ -311,6 +311,17 @@ describe("the status of a source", () => {
     });
   }
 
+  test("F39 while a new pod waits for its image it is told that the old ones work on", () => {
+    const rolling = { observedGeneration: 2, replicas: 3, updatedReplicas: 1, availableReplicas: 2 };
+    const message = (status: object) =>
+      conditionOf(look({ deployment: { ...DEPLOYMENT, status } }), "Deployed").message;
+    assert.equal(
+      message(rolling),
+      "A rollout is under way: 2 worker pods are available, 1 not yet; those before work on meanwhile.",
+    );
+    assert.equal(message({ ...rolling, availableReplicas: 1 }), "1 of 2 worker pods are available.");
+  });
+
   test("changes that could not be captured are counted, also when the last one is long ago", () => {
     const losses = { ...OUTBOX.losses, skippedChanges: 3 };
     const status = look({ outbox: { ...OUTBOX, losses } });

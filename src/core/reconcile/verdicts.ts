@@ -114,14 +114,12 @@ export function ofDeployment(deployment: ObservedDeployment | Problem | null, no
     (status.observedGeneration ?? 0) >= (metadata.generation ?? 0) &&
     (status.updatedReplicas ?? 0) === wanted &&
     (status.replicas ?? 0) === wanted;
-  if (settled && (status.availableReplicas ?? 0) === wanted) {
-    return {
-      status: "True",
-      reason: "Available",
-      message: `${wanted} of ${wanted} worker pods are available.`,
-    };
-  }
-  const message = `${status.availableReplicas ?? 0} of ${wanted} worker pods are available.`;
+  const available = status.availableReplicas ?? 0;
+  const all = `${available} of ${wanted} worker pods are available.`;
+  if (settled && available === wanted) return { status: "True", reason: "Available", message: all };
+  const waiting = Math.max(0, (status.replicas ?? 0) - available);
+  const rollout = `A rollout is under way: ${available} worker pods are available, ${waiting} not yet; those before work on meanwhile.`;
+  const message = available >= wanted ? rollout : all;
   return { status: "Unknown", reason: "DeploymentUpdating", message };
 }
 

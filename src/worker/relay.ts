@@ -9,7 +9,7 @@ import type { CallbackSpec } from "../core/api/callback.ts";
 import { backoffMs } from "../core/delivery/backoff.ts";
 import { undelivered } from "../core/delivery/crossing.ts";
 import type { Entry, ParkedEvent, ReadEvent, Unit } from "../core/delivery/entry.ts";
-import { type EventFilter, eventFilter, wantedEvents } from "../core/delivery/filter.ts";
+import { wantedEvents } from "../core/delivery/filter.ts";
 import { countLanes, hasLane, joinLanes, LANES } from "../core/delivery/lanes.ts";
 import { comparePositions, leastPosition, type Position } from "../core/delivery/position.ts";
 import { RelayState } from "../core/delivery/relay-state.ts";
@@ -24,16 +24,12 @@ import { Checkpoints } from "./checkpoints.ts";
 import { Crossings } from "./crossings.ts";
 import type { CallbackMetrics } from "./metrics.ts";
 import { OutboxCursor } from "./outbox-cursor.ts";
+import { Parking } from "./parking.ts";
+import { type Found, Reading } from "./reading.ts";
 import { Resends } from "./resends.ts";
 import { retryDatabase } from "./retry-database.ts";
+import { WantedRows } from "./wanted-rows.ts";
 
-/** Events read and not sent, above which reading waits, and below which it goes on. */
-const READ_AHEAD = 2000;
-const READ_ON = 1500;
-/** The same for the bytes of their row images; a read brings 16 MiB at most. */
-const READ_AHEAD_BYTES = 16 * 2 ** 20;
-/** Events behind the oldest that is neither done nor parked, above which reading waits. */
-const MAX_SPAN = 50_000;
 /**
  * Requests acknowledged while the position is not stored, above which sending waits: with the 16 in flight that are
  * the default, a crash repeats 76 at most.
@@ -41,17 +37,6 @@ const MAX_SPAN = 50_000;
 const MAX_UNSTORED = 60;
 /** Events of one callback that may lie parked, over all of its lanes. */
 const MAX_PARKED = 100_000;
-/** Longest wait for a wake-up; a wake-up is a hint and may be lost. */
-const SAFETY_POLL_MS = 5000;
-/** The same where another worker sleeps for this one. */
-const RELYING_POLL_MS = 250;
-/** Longest wait between reads while writers are at work but nothing has been committed. */
-const POLL_MS = 50;
-/** The same where wake-ups do not work: behind a transaction pooler, or beside two-phase commit. */
-const POOLED_POLL_MS = 500;
-/** Problems of a filter's expression that are logged; each once. */
-const MAX_FILTER_PROBLEMS = 20;
-
 /** A dead letter at once, as nothing but a change of the row helps. */
 const UNREADABLE: AttemptOutcome = {
   kind: "permanent",
@@ -78,10 +63,11 @@ export class Relay {
   readonly #cursor: OutboxCursor;
   /** Others hold lanes of the callback, too, and may wait for this position. */
   readonly #shared: boolean;
-  readonly #filter: EventFilter;
+  readonly #wanted: WantedRows;
   readonly #checkpoints: Checkpoints;
   readonly #crossings: Crossings;
   readonly #resends: Resends;
+  readonly #parking: Parking;
   /** Leases whose own position is not reached yet: what they have delivered is passed over until then. */
   #ahead: Lease[];
   /** Aborted: no new events are read. */
@@ -91,13 +77,9 @@ export class Relay {
   #trustedUntilMs: number;
   #timer: NodeJS.Timeout | null = null;
   #saved: string;
-  #parking = false;
   #lastError: string | null = null;
-  /** Why the filter's expression could not say, as far as it was logged. */
-  readonly #unfiltered = new Set<string>();
-  #room: (() => void) | null = null;
   #settled: (() => void) | null = null;
-  readonly #reading: Promise<void>;
+  readonly #reading: Reading;
 
   /**
    * @param leases of the callback as a whole, or of parts of its lanes
@@ -143,7 +125,12 @@ export class Relay {
     this.#saved = this.#ahead.length === 0 ? JSON.stringify(start) : "";
     this.#shared = shared !== null;
     this.#cursor = new OutboxCursor(deps.reader, start, shared);
-    this.#filter = eventFilter(callback, (problem) => this.#noteUnfiltered(problem));
+    this.#wanted = new WantedRows({
+      callback,
+      metrics: deps.metrics,
+      log: deps.log,
+      readImages: (event) => this.#retryDatabase("reading a large row", () => deps.reader.readImages(event)),
+    });
     this.#checkpoints = new Checkpoints(
       () => this.#checkpoint(),
       () => this.#pump(),
@@ -166,7 +153,23 @@ export class Relay {
       },
       this.#draining.signal,
     );
-    this.#reading = this.#readLoop();
+    this.#parking = new Parking({
+      callback: callback.name,
+      state: this.#state,
+      store: (...what) => this.#retryDatabase("parking events", () => deps.store.park(...what)),
+      lastError: () => this.#lastError,
+      onParked: () => this.#afterOutcome(1),
+      onNotStored: () => this.#lose(),
+      log: deps.log,
+    });
+    this.#reading = new Reading(
+      {
+        state: this.#state,
+        wakeUp: deps.wakeUp,
+        read: () => this.#retryDatabase("reading the outbox", () => this.#read()),
+      },
+      this.#draining.signal,
+    );
     this.#pump();
   }
 
@@ -212,7 +215,7 @@ export class Relay {
     this.#stopped.abort();
     this.#wakeAll();
     await Promise.allSettled([
-      this.#reading,
+      this.#reading.end(),
       this.#resends.end(),
       this.#crossings.end(),
       this.#checkpoints.end(),
@@ -233,8 +236,8 @@ export class Relay {
       this.#stopped.abort();
       this.#wakeAll();
     }, timeoutMs);
-    await Promise.all([this.#reading, this.#resends.end(), this.#crossings.end()]);
-    while (!stopped.aborted && (this.#state.inFlight > 0 || this.#parking)) {
+    await Promise.all([this.#reading.end(), this.#resends.end(), this.#crossings.end()]);
+    while (!stopped.aborted && (this.#state.inFlight > 0 || this.#parking.underWay)) {
       await new Promise<void>((resolve) => {
         this.#settled = resolve;
       });
@@ -252,44 +255,18 @@ export class Relay {
     if ((await this.#retryDatabase(what, () => this.#deps.store.noteBeyond(passed))) === false) this.#lose();
   }
 
-  async #readLoop(): Promise<void> {
-    const { wakeUp } = this.#deps;
-    const signal = this.#draining.signal;
-    for (let inVain = 0; !signal.aborted; ) {
-      if (!this.#hasRoom(READ_AHEAD)) {
-        await this.#untilRoom();
-        continue;
-      }
-      const armed = wakeUp.armed;
-      const found = await this.#retryDatabase("reading the outbox", () => this.#read());
-      if (found === null) return;
-      if (found !== "More" && armed > 0 && armed === wakeUp.armed) {
-        await wakeUp.wait(wakeUp.relies ? RELYING_POLL_MS : SAFETY_POLL_MS, signal);
-        inVain = 0;
-      } else if (found !== "Nothing") {
-        inVain = 0;
-      } else if (!(await wakeUp.arm())) {
-        const limit = wakeUp.polls ? POOLED_POLL_MS : POLL_MS;
-        await wakeUp.wait(Math.min(limit, 2 ** Math.min(inVain, 16)), signal);
-        inVain += 1;
-      }
-    }
-  }
-
-  /** All: there were events, and nothing that was visible is left. */
-  async #read(): Promise<"Nothing" | "All" | "More"> {
+  async #read(): Promise<Found | null> {
     const read = await this.#cursor.read();
-    if (read === null || this.#stopped.signal.aborted) return "Nothing";
-    const rows = await this.#wantedRows(
+    if (this.#stopped.signal.aborted) return null;
+    if (read === null) return { events: 0, complete: true, current: true };
+    const rows = await this.#wanted.of(
       this.#ahead.length === 0 ? read.rows : undelivered(read.rows, this.leases),
     );
-    if (rows === null || this.#stopped.signal.aborted) return "Nothing";
-    this.#state.add(read.snapshot, rows, read.complete, performance.now(), this.#filter.wants);
+    if (rows === null || this.#stopped.signal.aborted) return null;
+    this.#state.add(read.snapshot, rows, read.complete, performance.now(), this.#wanted.wants);
     if (this.#shared) this.#checkpoints.note(1);
     if (read.rows.length > 0) this.#afterOutcome(0);
-    // A window that was agreed on has events, if of others' lanes only, and the next one may be there already.
-    if (!read.current) return "More";
-    return read.rows.length === 0 ? "Nothing" : "All";
+    return { events: read.rows.length, complete: read.complete, current: read.current };
   }
 
   /** There may be events to be delivered again. */
@@ -304,51 +281,14 @@ export class Relay {
 
   /** What was taken goes into the order; of a replay only what the filter wants. */
   async #resend(events: readonly ReadEvent[]): Promise<void> {
-    const replayed = events.filter(({ event }) => event.resent?.replay && this.#filter.wants(event));
-    const wanted = new Set(await this.#wantedRows(replayed));
+    const replayed = events.filter(({ event }) => event.resent?.replay && this.#wanted.wants(event));
+    const wanted = new Set(await this.#wanted.of(replayed));
     if (this.#stopped.signal.aborted) return;
     for (const one of events) {
       if (one.event.resent?.replay && !wanted.has(one)) this.#state.passOver(one.event);
       else this.#state.restore({ ...one, attempts: 0 });
     }
     this.#afterOutcome(1);
-  }
-
-  /** Asks the filter's expression; the images of large rows are read for that, one after the other, and not kept. */
-  async #wantedRows(rows: readonly ReadEvent[]): Promise<readonly ReadEvent[] | null> {
-    const { wants, wantsRow } = this.#filter;
-    if (wantsRow === null) return rows;
-    const wanted: ReadEvent[] = [];
-    for (const row of rows) {
-      if (!wants(row.event)) continue;
-      const event = row.deferred
-        ? await this.#retryDatabase("reading a large row", () => this.#deps.reader.readImages(row.event))
-        : row.event;
-      if (event === null) return null;
-      if (event !== undefined && wantsRow(event)) wanted.push(row);
-    }
-    return wanted;
-  }
-
-  #noteUnfiltered(problem: string): void {
-    this.#deps.metrics.unfiltered();
-    if (this.#unfiltered.has(problem) || this.#unfiltered.size >= MAX_FILTER_PROBLEMS) return;
-    this.#unfiltered.add(problem);
-    this.#deps.log.warn(
-      { callback: this.callback, problem },
-      "the filter's expression cannot say of an event, which is delivered",
-    );
-  }
-
-  #hasRoom(readAhead: number): boolean {
-    const { readAhead: ahead, bytes, span } = this.#state;
-    return ahead < readAhead && bytes < READ_AHEAD_BYTES && span < MAX_SPAN;
-  }
-
-  #untilRoom(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#room = resolve;
-    });
   }
 
   #pump(): void {
@@ -364,7 +304,7 @@ export class Relay {
       if (unit === null) break;
       this.#send(unit);
     }
-    this.#park(nowMs);
+    this.#parking.begin(nowMs);
     this.#crossings.follow(this.#draining.signal);
     if (this.#checkpoints.unstored >= maxUnstored) return; // it goes on when they are stored
     const dueMs = this.#state.dueMs(nowMs);
@@ -465,45 +405,9 @@ export class Relay {
 
   #afterOutcome(events: number): void {
     if (events > 0) this.#checkpoints.note(events);
-    if (this.#room !== null && this.#hasRoom(READ_ON)) {
-      this.#room();
-      this.#room = null;
-    }
+    this.#reading.goOn();
     this.#pump();
     if (this.#draining.signal.aborted) this.#settled?.();
-  }
-
-  /** Stores as parked what keeps failing, and what came after it; the position may pass it then. */
-  #park(nowMs: number): void {
-    if (this.#parking) return;
-    const entries = this.#state.toPark(nowMs);
-    if (entries.length > 0) void this.#storeParked(entries);
-  }
-
-  async #storeParked(entries: readonly Entry[]): Promise<void> {
-    this.#parking = true;
-    const failure = (entry: Entry) => {
-      const attempts = this.#state.attemptsOf(entry);
-      return { attempts, error: attempts > 0 ? this.#lastError : null };
-    };
-    const stored = await this.#retryDatabase("parking events", () => this.#deps.store.park(entries, failure));
-    this.#parking = false;
-    if (stored === null) {
-      if (!this.#stopped.signal.aborted) this.#lose();
-      return;
-    }
-    const kept = entries.filter(({ id }) => stored.has(id));
-    const gone = entries.filter(({ id }) => !stored.has(id)); // dropped at the outbox's limit, and counted there
-    if (kept.some((entry) => this.#state.attemptsOf(entry) > 0)) {
-      const about = {
-        callback: this.callback,
-        parked: this.#state.parked + kept.length,
-        error: this.#lastError,
-      };
-      this.#deps.log.info(about, "events parked: attempts of their keys fail");
-    }
-    this.#state.park(kept, gone, performance.now());
-    this.#afterOutcome(1);
   }
 
   async #checkpoint(): Promise<void> {
@@ -542,8 +446,6 @@ export class Relay {
   #wakeAll(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-    this.#room?.();
-    this.#room = null;
     this.#settled?.();
   }
 }

@@ -15,7 +15,9 @@ COPY tsconfig.json ./
 COPY scripts scripts
 COPY sql sql
 COPY src src
-RUN npm run build
+# The commit that this is built from, for the metric pgevents_build_info: docker build --build-arg REVISION=$(git rev-parse HEAD)
+ARG REVISION=unknown
+RUN REVISION="$REVISION" npm run build
 
 FROM base
 ENV NODE_ENV=production
@@ -23,6 +25,8 @@ WORKDIR /app
 COPY LICENSE package.json ./
 COPY --from=build /app/sql sql
 COPY --from=build /app/dist dist
+ARG REVISION=unknown
+LABEL org.opencontainers.image.revision=$REVISION
 # Nobody's number, so that runAsNonRoot can be checked without /etc/passwd.
 USER 65532:65532
 ENTRYPOINT ["node", "/app/dist/cli.js"]

@@ -2,7 +2,7 @@
  * Bundles the program into dist/: `node dist/cli.js` needs nothing but Node and the directory sql/ beside
  * dist/. Each command is a chunk of its own, so that a worker does not load the Kubernetes client.
  *
- *   node scripts/build.ts [directory]
+ *   [REVISION=<commit>] node scripts/build.ts [directory]
  */
 import { globSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -33,6 +33,7 @@ const { metafile } = await build({
   alias: { "@platformatic/wasm-utils": "@platformatic/wasm-utils/bundled" },
   // pg looks for it and does without.
   external: ["pg-native", "pg-cloudflare"],
+  define: { BUILD_REVISION: JSON.stringify(process.env.REVISION || "unknown") },
   // Packages in CommonJS require Node's modules at run time, which an ES module cannot.
   banner: { js: 'import{createRequire as r_}from"node:module";const require=r_(import.meta.url);' },
   legalComments: "none",

@@ -17,7 +17,7 @@ export async function metricsReference(): Promise<string> {
     "# Metrics",
     "Both programs serve `/metrics`, with the metrics of the Node.js process (`process_*`, `nodejs_*`) besides these.",
     "## Both",
-    await rowsOf(createRegistry("0"), (name) => name.startsWith("pgevents_")),
+    await rowsOf(createRegistry("0", "0"), (name) => name.startsWith("pgevents_")),
     "## Worker",
     await rowsOf(worker),
     "## Operator",

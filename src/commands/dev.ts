@@ -14,7 +14,7 @@ import { startEmbeddedPostgres } from "../runtime/embedded-postgres.ts";
 import { createLogger } from "../runtime/log.ts";
 import { createRegistry } from "../runtime/observability.ts";
 import { shutdownSignal } from "../runtime/shutdown.ts";
-import { VERSION } from "../version.ts";
+import { REVISION, VERSION } from "../version.ts";
 import { runSampleApp, SAMPLE_SCHEMA } from "./dev/sample-app.ts";
 import { startTerminalReceiver } from "./dev/terminal-receiver.ts";
 import { ownerOf, readManifest } from "./manifest.ts";
@@ -122,7 +122,7 @@ async function session(
           moduleFunctions,
           owner,
           allowLoopback: true,
-          registry: createRegistry(VERSION),
+          registry: createRegistry(VERSION, REVISION),
           log: createLogger("Warn", { component: "worker" }),
           drainTimeoutMs: DRAIN_MS,
         },

@@ -11,7 +11,7 @@ import { parseAddress } from "../runtime/http-server.ts";
 import { createLogger, LOG_LEVELS, type LogLevel } from "../runtime/log.ts";
 import { createRegistry, eventLoopCheck, serveMetrics, serveProbes } from "../runtime/observability.ts";
 import { shutdownSignal } from "../runtime/shutdown.ts";
-import { VERSION } from "../version.ts";
+import { REVISION, VERSION } from "../version.ts";
 import { type ProxyFlags, proxyOf, withProxyOptions } from "./proxy-options.ts";
 
 /** Milliseconds that reconciles under way have after SIGTERM. */
@@ -150,7 +150,7 @@ async function run(flags: OperatorFlags, command: Command): Promise<void> {
   const proxy = proxyOf(flags);
   configOf(flags.kubeconfig); // a wrong file ends the program with a message, before it serves anything
   const log = createLogger(flags.logLevel, { component: "operator" });
-  const registry = createRegistry(VERSION);
+  const registry = createRegistry(VERSION, REVISION);
   const metrics = new OperatorMetrics(registry);
   const client = new KubernetesClient(
     () => configOf(flags.kubeconfig),
@@ -201,7 +201,7 @@ async function run(flags: OperatorFlags, command: Command): Promise<void> {
     log.fatal({ error: (error as Error)?.message }, "unhandled rejection");
     process.exit(1);
   });
-  log.info({ version: VERSION, namespaces: flags.namespaces }, "operator started");
+  log.info({ version: VERSION, revision: REVISION, namespaces: flags.namespaces }, "operator started");
   const ending = new AbortController();
   const watching = controller.watch(ending.signal);
   const electing = election.run(ending.signal);

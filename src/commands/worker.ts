@@ -9,7 +9,7 @@ import { createLogger, LOG_LEVELS, type LogLevel } from "../runtime/log.ts";
 import { createRegistry, eventLoopCheck, serveMetrics, serveProbes } from "../runtime/observability.ts";
 import { secretFiles } from "../runtime/secret-files.ts";
 import { shutdownSignal } from "../runtime/shutdown.ts";
-import { VERSION } from "../version.ts";
+import { REVISION, VERSION } from "../version.ts";
 import type { WorkerHealth } from "../worker/worker.ts";
 import { type DatabaseOptions, databaseOf, ownerOf, readManifest } from "./manifest.ts";
 import { type ModuleOptions, moduleFiles } from "./module-files.ts";
@@ -87,7 +87,7 @@ async function run(flags: WorkerFlags, command: Command): Promise<void> {
   settings();
   const moduleFunctions = classic === null ? moduleFiles(source, flags) : () => classic.functions;
   const log = createLogger(flags.logLevel, { component: "worker", source: source.metadata.name });
-  const registry = createRegistry(VERSION);
+  const registry = createRegistry(VERSION, REVISION);
   const signal = shutdownSignal();
   let health: WorkerHealth = { ready: () => false };
   const metrics = await serveMetrics(flags.metricsAddress, registry);
@@ -99,7 +99,10 @@ async function run(flags: WorkerFlags, command: Command): Promise<void> {
     },
   });
   if (classic !== null) log.info({ file: classic.file }, "classic settings");
-  log.info({ version: VERSION, metrics: metrics.port, probes: probes.port }, "worker started");
+  log.info(
+    { version: VERSION, revision: REVISION, metrics: metrics.port, probes: probes.port },
+    "worker started",
+  );
   await runWorkerWith(
     {
       source,

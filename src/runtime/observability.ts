@@ -8,15 +8,16 @@ export type Check = () => string | null;
 /** Event loop delays above this many milliseconds mean that the process hangs. */
 const HANG_MS = 10_000;
 
-export function createRegistry(version: string): Registry {
+/** @param revision commit that the program was built from */
+export function createRegistry(version: string, revision: string): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   new Gauge({
     name: "pgevents_build_info",
     help: "Always 1; the labels say what runs.",
-    labelNames: ["version", "node_version"],
+    labelNames: ["version", "revision", "node_version"],
     registers: [registry],
-  }).set({ version, node_version: process.version }, 1);
+  }).set({ version, revision, node_version: process.version }, 1);
   return registry;
 }
 

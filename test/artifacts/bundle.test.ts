@@ -9,6 +9,7 @@ import { testDatabase } from "../support/postgres.ts";
 import { startProcess } from "../support/processes.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
+const REVISION = "0123456789abcdef0123456789abcdef01234567";
 const SAMPLE = join(ROOT, "deploy/samples/minimal.yaml");
 
 describe("the bundle", () => {
@@ -18,7 +19,8 @@ describe("the bundle", () => {
 
   before(async () => {
     cpSync(join(ROOT, "sql"), join(image, "sql"), { recursive: true });
-    const build = startProcess({ after }, process.execPath, [join(ROOT, "scripts/build.ts"), dist]);
+    const env = { REVISION };
+    const build = startProcess({ after }, process.execPath, [join(ROOT, "scripts/build.ts"), dist], { env });
     assert.equal((await build.exited).code, 0, build.stderr);
   });
   after(() => rmSync(image, { recursive: true, force: true }));
@@ -41,6 +43,26 @@ describe("the bundle", () => {
     const second = run(t, "build", "-f", SAMPLE, "--database-url", url);
     assert.equal((await second.exited).code, 0, second.stderr);
     assert.match(second.stdout, /^Nothing changed/);
+  });
+
+  test("tells the commit that it was built from", async (t) => {
+    const database = await testDatabase(t);
+    const { manifest } = localSource(t, database, { callbacks: [{ name: "log", stdout: {} }] });
+    const inputs = ["--manifest", manifest, "--database-url", database.url];
+    const worker = run(
+      t,
+      "worker",
+      ...inputs,
+      "--metrics-address=127.0.0.1:0",
+      "--probes-address=127.0.0.1:0",
+    );
+    const { revision, metrics } = JSON.parse(await worker.waitForLine(/"worker started"/));
+    assert.equal(revision, REVISION);
+    const text = await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
+    assert.match(
+      text,
+      new RegExp(`^pgevents_build_info\\{version="[^"]+",revision="${REVISION}",node_version="`, "m"),
+    );
   });
 
   test("runs the functions of a module in a thread", async (t) => {

@@ -9,7 +9,7 @@ import { WorkerMetrics } from "../../src/worker/metrics.ts";
 
 /** Name → labels. */
 const METRICS: Record<string, string> = {
-  build_info: "version node_version",
+  build_info: "version revision node_version",
   leader: "",
   reconcile_total: "controller result",
   reconcile_errors_total: "controller reason",
@@ -49,7 +49,7 @@ const METRICS: Record<string, string> = {
 };
 
 test("every metric that is promised is there, with its labels", () => {
-  const registry = createRegistry("1");
+  const registry = createRegistry("1", "0");
   new WorkerMetrics(registry);
   new OperatorMetrics(registry);
   observeProcess(registry, { copies: () => [], reconcilesSinceMs: () => [] });

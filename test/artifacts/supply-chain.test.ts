@@ -70,6 +70,7 @@ describe("workflows", async () => {
     for (const part of [
       "provenance: mode=max",
       "sbom: true",
+      `build-args: REVISION=\${{ github.sha }}`,
       "sbom-path: release/pg-events.cdx.json",
       "actions/attest@",
     ])

@@ -121,7 +121,7 @@ describe("secrets as files", () => {
 describe("the servers for metrics and probes", () => {
   test("answer by path: metrics, each check by name, 404 for the rest", async (t) => {
     let problem: string | null = "no lease";
-    const metrics = await serveMetrics("127.0.0.1:0", createRegistry("1.2.3"));
+    const metrics = await serveMetrics("127.0.0.1:0", createRegistry("1.2.3", "0a1b2c"));
     const probes = await serveProbes("127.0.0.1:0", {
       live: { loop: () => null },
       ready: { lease: () => problem },
@@ -131,7 +131,10 @@ describe("the servers for metrics and probes", () => {
       const response = await fetch(`http://127.0.0.1:${port}${path}`);
       return `${response.status} ${await response.text()}`;
     };
-    assert.match(await get(metrics.port, "/metrics"), /^200 .*pgevents_build_info\{version="1.2.3"/s);
+    assert.match(
+      await get(metrics.port, "/metrics"),
+      /^200 .*pgevents_build_info\{version="1.2.3",revision="0a1b2c",node_version="v\d/s,
+    );
     assert.equal(await get(metrics.port, "/other"), "404 not found\n");
     assert.equal(await get(probes.port, "/livez"), "200 loop: ok\n");
     assert.equal(await get(probes.port, "/readyz?verbose"), "503 lease: no lease\n");
@@ -161,21 +164,21 @@ describe("the servers for metrics and probes", () => {
   });
 
   test("F57 an address in use, or no address at all, is told", async (t) => {
-    const first = await serveMetrics("127.0.0.1:0", createRegistry("1"));
+    const first = await serveMetrics("127.0.0.1:0", createRegistry("1", "0"));
     t.after(() => first.close());
-    await assert.rejects(serveMetrics(`127.0.0.1:${first.port}`, createRegistry("1")), {
+    await assert.rejects(serveMetrics(`127.0.0.1:${first.port}`, createRegistry("1", "0")), {
       code: "PGE_ADDRESS_IN_USE",
       message: `--metrics-address: 127.0.0.1:${first.port} is in use.`,
     });
     for (const address of ["9090", "host:port", "host:70000", ""]) {
-      await assert.rejects(async () => serveMetrics(address, createRegistry("1")), {
+      await assert.rejects(async () => serveMetrics(address, createRegistry("1", "0")), {
         code: "PGE_ADDRESS_INVALID",
       });
     }
   });
 
   test("without a host listen on every address", async (t) => {
-    const server = await serveMetrics(":0", createRegistry("1"));
+    const server = await serveMetrics(":0", createRegistry("1", "0"));
     t.after(() => server.close());
     assert.equal((await fetch(`http://127.0.0.1:${server.port}/metrics`)).status, 200);
   });

@@ -23,8 +23,8 @@ import { type Sources, secretData, sourcesIn } from "../support/sources.ts";
 const SOURCES = 1000;
 const READY_MS = 60_000;
 const MEMORY_MIB = 256;
-/** Promised are 5 seconds; the rest is room for a machine that is busy with other tests. */
-const HEALTHY = { timeoutMs: 15_000 };
+/** For a healthy source; on 2 busy cores it takes 2, most of them in wait for its turn at the API server. */
+const HEALTHY = { timeoutMs: 5000 };
 /** The client's own limit: so many requests a second, after a burst. */
 const [PER_SECOND, BURST] = [20, 40];
 /** The operator's default of sources at once; a build has a second connection for its lock. */
@@ -48,8 +48,9 @@ test(
     const pointTo = (target: number) =>
       sources.writeSecret(secretData({ ...settings, port: target }), { name: "many" });
     await pointTo(1);
-    await create(sources, namespace);
+    await sources.writeSecret(secretData(settings));
     const installation = await installChart(t, plane, { watchNamespaces: [namespace] });
+    await create(sources, namespace);
     const program = bundle(t);
     const startedMs = performance.now();
     const first = await startOperator(t, plane, inPod(installation), [], program);
@@ -73,26 +74,20 @@ test(
     );
 
     await t.test(
-      "F49 while the others hang a healthy source is built, and its Deployment made again",
-      async () => {
-        await pointTo(port);
-        await eventually(async () => ((await scrape(first.metricsUrl)).get(HANGING) ?? 0) > 12, {
-          what: "sources that hang",
-          timeoutMs: 60_000,
-        });
-        await sources.writeSecret(secretData(settings));
-        await sources.apply({}, "healthy");
-        await sources.waitFor("Built", "True", undefined, { name: "healthy", ...HEALTHY });
-        const { metadata } = await eventually(() => sources.deployment("healthy"), HEALTHY);
-        await sources.cluster.request("DELETE", `/apis/apps/v1/namespaces/${namespace}/deployments/healthy`);
-        await eventually(
-          async () => ((await sources.deployment("healthy"))?.metadata.uid ?? metadata.uid) !== metadata.uid,
-          { what: "another Deployment", ...HEALTHY },
-        );
-        first.kill("SIGKILL");
-        await first.exited;
-      },
+      "F49 while the others refuse, a healthy source is built, and its Deployment made again",
+      (t) => assertReconciled(t, sources, "first"),
     );
+
+    await t.test("F49 while the others hang, too", async (t) => {
+      await pointTo(port);
+      await eventually(async () => ((await scrape(first.metricsUrl)).get(HANGING) ?? 0) > 12, {
+        what: "sources that hang",
+        timeoutMs: 60_000,
+      });
+      await assertReconciled(t, sources, "second");
+      first.kill("SIGKILL");
+      await first.exited;
+    });
 
     await t.test("F50 a thousand sources on one database take no more connections than a few", async () => {
       await pointTo(settings.port);
@@ -114,6 +109,24 @@ test(
     });
   },
 );
+
+/** A source whose database is well is built, and its Deployment made again, each in time. */
+async function assertReconciled(t: TestContext, sources: Sources, name: string): Promise<void> {
+  const startedMs = performance.now();
+  await sources.apply({ capture: { schemaName: `pgevents_${name}` } }, name);
+  await sources.waitFor("Built", "True", undefined, { name, ...HEALTHY });
+  const builtMs = performance.now();
+  const { namespace, uid } = (await sources.deployment(name)).metadata;
+  await sources.cluster.request("DELETE", `/apis/apps/v1/namespaces/${namespace}/deployments/${name}`);
+  await eventually(async () => ((await sources.deployment(name))?.metadata.uid ?? uid) !== uid, {
+    what: "another Deployment",
+    ...HEALTHY,
+  });
+  const seconds = (fromMs: number, toMs: number) => ((toMs - fromMs) / 1000).toFixed(1);
+  t.diagnostic(
+    `built in ${seconds(startedMs, builtMs)} s, the Deployment again in ${seconds(builtMs, performance.now())} s`,
+  );
+}
 
 async function create({ cluster }: Sources, namespace: string): Promise<void> {
   const path = `/apis/pgevents.dev/v1alpha1/namespaces/${namespace}/pgeventsources`;

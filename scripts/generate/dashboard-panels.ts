@@ -66,7 +66,7 @@ export const ROWS: readonly Row[] = [
       graph(
         "Events delivered",
         "ops",
-        "Events a second that callbacks took, or that became dead letters.",
+        "Events a second that callbacks took (success), refused for good (rejected), or did not take in all attempts (dead_letter).",
         query(
           `sum by (source_namespace, source, callback, result) (rate(pgevents_deliveries_total{${OF_SOURCE}}[$__rate_interval]))`,
           `${CALLBACK} {{result}}`,

@@ -10,7 +10,8 @@ const LAG_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 60, 3
 /** What a relay reports of one callback. */
 export interface CallbackMetrics {
   attempted(outcome: AttemptOutcome, events: readonly ChangeEvent[], seconds: number): void;
-  buried(): void;
+  /** @param refused the callback will not take the event, however often it is sent */
+  buried(refused: boolean): void;
   databaseFailed(): void;
   /** The filter's expression could not say of an event. */
   unfiltered(): void;
@@ -71,7 +72,7 @@ export class WorkerMetrics {
     });
     this.#deliveries = new TalliedCounter({
       name: "pgevents_deliveries_total",
-      help: "Events settled, by result: success or dead_letter.",
+      help: "Events settled, by result: success, rejected (the callback refused the event for good) or dead_letter (its attempts were used up, or it cannot be sent). The last two are dead letters.",
       labelNames: ["callback", "result"],
       registers,
     });
@@ -97,7 +98,7 @@ export class WorkerMetrics {
     });
     this.#deadLetters = new Counter({
       name: "pgevents_dead_letters_total",
-      help: "Events that became dead letters.",
+      help: "Events that became dead letters, refused or given up.",
       labelNames,
       registers,
     });
@@ -195,7 +196,8 @@ export class WorkerMetrics {
 
   #newCallback(callback: string): CallbackMetrics {
     const delivered = this.#deliveries.tally({ callback, result: "success" });
-    const buried = this.#deliveries.tally({ callback, result: "dead_letter" });
+    const rejected = this.#deliveries.tally({ callback, result: "rejected" });
+    const givenUp = this.#deliveries.tally({ callback, result: "dead_letter" });
     const deadLetters = this.#deadLetters.labels(callback);
     const duration = this.#duration.tally({ callback });
     const lag = this.#lag.tally({ callback });
@@ -219,8 +221,8 @@ export class WorkerMetrics {
         if (first !== undefined && first.resent === undefined)
           lag.observe(Math.max(0, (Date.now() - Date.parse(first.time)) / 1000));
       },
-      buried: () => {
-        buried.count += 1;
+      buried: (refused) => {
+        (refused ? rejected : givenUp).count += 1;
         deadLetters.inc();
       },
       databaseFailed: () => failures.inc(),

@@ -359,7 +359,7 @@ export class Relay {
     const parked = unit.entries.find((entry) => entry.parked);
     const settled = this.#state.settle(unit, outcome, nowMs);
     if (settled.kind === "bury") {
-      void this.#bury(unit, settled);
+      void this.#bury(unit, settled, outcome.kind === "permanent" && outcome !== UNREADABLE);
       return;
     }
     if (parked !== undefined && settled.kind === "waiting") this.#noteAttempts(parked, unit);
@@ -370,6 +370,7 @@ export class Relay {
   async #bury(
     unit: Unit,
     { entry, attempts, error }: { entry: Entry; attempts: number; error: string },
+    refused: boolean,
   ): Promise<void> {
     const { store, metrics, log, callback } = this.#deps;
     const { id, transactionId } = entry.event;
@@ -384,7 +385,7 @@ export class Relay {
     const stored = await this.#retryDatabase("storing a dead letter", () => store.bury(letter, forward));
     if (stored === null) return;
     if (stored) {
-      metrics.buried();
+      metrics.buried(refused);
       log.warn({ callback: this.callback, eventId: id, attempts, error }, "event became a dead letter");
     }
     this.#state.buried(unit, performance.now());

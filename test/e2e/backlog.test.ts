@@ -3,25 +3,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { callbackTo, localSource } from "../support/local-source.ts";
 import { testDatabase } from "../support/postgres.ts";
-import { type CliProcess, eventually } from "../support/processes.ts";
+import { eventually } from "../support/processes.ts";
 import { startReceiver } from "../support/receiver.ts";
+import { workerMetrics } from "../support/worker-metrics.ts";
 
 const MAX_BYTES = 16 * 2 ** 20;
 /** 200 kB that do not compress. */
 const LARGE = "(select string_agg(md5(i::text || j), '') from generate_series(1, 6250) as j)";
 const RETRY = { backoffSeconds: 1, maxBackoffSeconds: 1, attempts: 1000 };
-
-async function metrics(worker: CliProcess): Promise<(name: string) => number> {
-  const { metrics: port } = JSON.parse(await worker.waitForLine(/"worker started"/)) as { metrics: number };
-  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
-  return (name) =>
-    Number(
-      text
-        .split("\n")
-        .find((line) => line.startsWith(`${name} `))
-        ?.split(" ")[1],
-    );
-}
 
 test("DropOldest under a relay that has read the rows, large ones not yet: it goes on, and the loss is told", async (t) => {
   const database = await testDatabase(t, { owner: true });
@@ -48,8 +37,10 @@ test("DropOldest under a relay that has read the rows, large ones not yet: it go
   await eventually(async () => (await database.query(pending)).rows[0]?.counted === 0, {
     what: "the position",
   });
-  await eventually(async () => (await metrics(worker))('pgevents_lost_events{callback="orders"}') === 120);
-  assert.ok((await metrics(worker))("pgevents_outbox_bytes") < MAX_BYTES);
+  await eventually(
+    async () => (await workerMetrics(worker))('pgevents_lost_events{callback="orders"}') === 120,
+  );
+  assert.ok((await workerMetrics(worker))("pgevents_outbox_bytes") < MAX_BYTES);
   assert.equal((await database.query("select from pgevents.dead_letter")).rowCount, 0);
 });
 
@@ -67,7 +58,7 @@ test("G3 Pause: writers go on, and capture goes on once the callback has caught 
   await database.query(`insert into orders select i, ${LARGE} from generate_series(1, 100) as i`);
   await worker.waitForLine(/"capture is paused/);
   await database.query("insert into orders values (1001)");
-  await eventually(async () => (await metrics(worker))("pgevents_capture_paused") === 1);
+  await eventually(async () => (await workerMetrics(worker))("pgevents_capture_paused") === 1);
   open = true;
   await worker.waitForLine(/"capture goes on/, 60_000);
   await database.query("insert into orders values (1002)");
@@ -79,7 +70,7 @@ test("G3 Pause: writers go on, and capture goes on once the callback has caught 
     "what was captured before the pause is delivered, what was written in it is not",
   );
   assert.ok(!ids.has(1001));
-  await eventually(async () => (await metrics(worker))("pgevents_capture_paused") === 0);
+  await eventually(async () => (await workerMetrics(worker))("pgevents_capture_paused") === 0);
 });
 
 test("the limit holds while every callback is suspended; who holds the outbox back can be seen", async (t) => {
@@ -98,7 +89,7 @@ test("the limit holds while every callback is suspended; who holds the outbox ba
     /^The outbox takes more than maxBytes \(16\.0 MiB\)\. Callback orders has not got the oldest events/,
   );
   const read = await eventually(async () => {
-    const of = await metrics(worker);
+    const of = await workerMetrics(worker);
     const told = of('pgevents_backlog_limit_reached{limit="Bytes"}') === 1;
     return told && of('pgevents_pending_events{callback="orders"}') === 100 ? of : null; // each in a round of its own
   });

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { callbackTo, localSource } from "../support/local-source.ts";
 import { testDatabase } from "../support/postgres.ts";
 import { startReceiver } from "../support/receiver.ts";
+import { workerMetrics } from "../support/worker-metrics.ts";
 
 for (const batch of [undefined, { maxEvents: 10, maxWaitMilliseconds: 200 }])
   test(`G1 it becomes a dead letter, and nothing waits for it${batch ? ", of a batch neither" : ""}`, async (t) => {
@@ -25,4 +26,7 @@ for (const batch of [undefined, { maxEvents: 10, maxWaitMilliseconds: 200 }])
       "select operation, key, attempts, left(error, 11) as error from pgevents.dead_letter order by id",
     );
     assert.deepEqual(rows, [{ operation: "I", key: "[2]", attempts: 1, error: "unreadable:" }]);
+    const sample = await workerMetrics(worker);
+    assert.equal(sample('pgevents_deliveries_total{callback="orders",result="dead_letter"}'), 1);
+    assert.equal(sample('pgevents_deliveries_total{callback="orders",result="rejected"}'), 0, "by nobody");
   });

@@ -6,6 +6,7 @@ import { callbackTo, localSource } from "../support/local-source.ts";
 import { connect, type TestEnd, testDatabase } from "../support/postgres.ts";
 import { eventually } from "../support/processes.ts";
 import { type Answer, type ReceivedEvent, startReceiver } from "../support/receiver.ts";
+import { workerMetrics } from "../support/worker-metrics.ts";
 
 const TABLE = "create table orders (id integer primary key, note text)";
 
@@ -176,7 +177,7 @@ test("F41 a refused event becomes a dead letter at once, one that keeps failing 
   const delivery = { attempts: 3, backoffSeconds: 1, maxBackoffSeconds: 1 };
   const source = localSource(t, database, { callbacks: [callbackTo(receiver.url, { delivery })] });
   await source.build();
-  await source.startWorker();
+  const worker = await source.startWorker();
   await database.query("insert into orders values (1, 'bad'), (2, 'good'), (3, 'failing')");
   await database.query("update orders set note = 'better'");
   const letters = await eventually(async () => {
@@ -203,6 +204,14 @@ test("F41 a refused event becomes a dead letter at once, one that keeps failing 
   ]);
   await receiver.waitFor(4);
   assert.equal(receiver.requests.filter(({ events }) => events[0]?.data.new?.note === "failing").length, 3);
+  await eventually(async () => {
+    const sample = await workerMetrics(worker);
+    const settled = (result: string) =>
+      sample(`pgevents_deliveries_total{callback="orders",result="${result}"}`);
+    assert.deepEqual(["success", "rejected", "dead_letter"].map(settled), [4, 1, 1]);
+    assert.equal(sample('pgevents_dead_letters_total{callback="orders"}'), 2, "both of them");
+    return true;
+  });
 });
 
 test("F41 a receiver that is down for a while gets everything, each once, and few attempts meanwhile", async (t) => {

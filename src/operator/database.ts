@@ -1,6 +1,7 @@
 /** Looks at the database of a source and builds what is missing there, through one connection. */
 import type { Reason } from "../core/api/conditions.ts";
 import type { PgEventSource } from "../core/api/source.ts";
+import { captureFingerprint } from "../core/capture/fingerprint.ts";
 import { captureNames } from "../core/capture/names.ts";
 import { describeError, PgEventsError } from "../core/errors.ts";
 import type { Observed, ObservedBuild, ObservedOutbox, Problem } from "../core/reconcile/observed.ts";
@@ -16,6 +17,8 @@ import type { BuildTrigger } from "./metrics.ts";
 import type { Source } from "./status.ts";
 import { assertMayWrite, tell, type World } from "./world.ts";
 
+/** Places that others have changed which an event names. */
+const MAX_PLACES = 5;
 /** Reasons that speak of the connection, not of the build. */
 const CONNECTION_REASONS: readonly Reason[] = [
   "ConnectionFailed",
@@ -71,13 +74,14 @@ export async function lookAtDatabase(
     const changed = report.actions.some(({ kind }) => kind !== "RecordBuild");
     if (changed) {
       const trigger = triggerOf(object, report, world.options.version);
+      const places = trigger === "drift" ? ` Others had changed it: ${namesOf(report.drift)}.` : "";
       world.metrics.builds.inc({ source_namespace, source: name, trigger, result: "changed" });
       world.metrics.buildSeconds.observe((performance.now() - startedMs) / 1000);
       const reason = trigger === "spec" || trigger === "upgrade" ? "Built" : "SchemaChanged";
       tell(world, object, {
         type: "Normal",
         reason,
-        message: `Capture was built. Tables: ${report.tables}.`,
+        message: `Capture was built. Tables: ${report.tables}.${places}`,
       });
     }
     // Its end is to tell what is left in the database.
@@ -100,16 +104,29 @@ export async function lookAtDatabase(
     const problem = problemOf(error, "BuildFailed");
     if (CONNECTION_REASONS.includes(problem.reason))
       return { database: problem, build: null, delivery: null };
-    world.metrics.builds.inc({ source_namespace, source: name, trigger: "spec", result: "failed" });
+    const specHash = captureFingerprint(capture, names);
+    const drift = error.code === "PGE_CAPTURE_DAMAGED" ? ["schema"] : [];
+    const trigger = triggerOf(object, { specHash, drift }, world.options.version);
+    world.metrics.builds.inc({ source_namespace, source: name, trigger, result: "failed" });
     return { database: { ok: true, message: "Connected." }, build: problem, delivery: null };
   }
 }
 
-/** Why something had to be built. Where neither the spec nor our version has changed: capture was gone, or tables are others. */
-function triggerOf({ status }: Source, { specHash, actions }: BuildReport, version: string): BuildTrigger {
+/** Why something had to be built. Where neither the spec nor our version has changed: others have changed capture, or tables. */
+function triggerOf(
+  { status }: Source,
+  { specHash, drift }: Pick<BuildReport, "specHash" | "drift">,
+  version: string,
+): BuildTrigger {
   if (status?.build?.specHash !== specHash) return "spec";
   if (status.build.version !== version) return "upgrade";
-  return actions.some(({ kind }) => kind === "InstallSchema") ? "drift" : "schema";
+  const { failedTables = [] } = status.build; // nothing was changed there: it was not made yet
+  return drift.some((place) => !failedTables.includes(place)) ? "drift" : "schema";
+}
+
+function namesOf(places: readonly string[]): string {
+  const more = places.length - MAX_PLACES;
+  return `${places.slice(0, MAX_PLACES).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
 }
 
 /** The problem for a condition. */

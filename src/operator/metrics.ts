@@ -55,11 +55,11 @@ export class OperatorMetrics {
       "controller",
     ]);
     this.reconcileTimeouts = counter("pgevents_reconcile_timeouts_total", "Reconciles that were cut off.");
-    this.builds = counter("pgevents_builds_total", "Builds that changed a database or failed.", [
-      ...SOURCE_LABELS,
-      "trigger",
-      "result",
-    ]);
+    this.builds = counter(
+      "pgevents_builds_total",
+      "Builds that changed a database or failed, by what called for them: spec, upgrade (of pg-events), schema (tables have changed) or drift (others have changed capture).",
+      [...SOURCE_LABELS, "trigger", "result"],
+    );
     this.buildSeconds = histogram(
       "pgevents_build_duration_seconds",
       "Time of a build that changed something.",

@@ -2,6 +2,7 @@
 import type pg from "pg";
 import { allowedActions } from "../core/capture/allowed-actions.ts";
 import { type CaptureAction, type DesiredCapture, diffCapture } from "../core/capture/diff.ts";
+import { driftIn } from "../core/capture/drift.ts";
 import { bySeverity, type Finding, isFatal } from "../core/capture/findings.ts";
 import { captureFingerprint, digest } from "../core/capture/fingerprint.ts";
 import { type ObservedCatalog, type SchemaChangeMode, tableText } from "../core/capture/model.ts";
@@ -23,6 +24,8 @@ export interface Assessment {
   readonly actions: readonly CaptureAction[];
   /** What somebody else has to do (`install: Manual`). */
   readonly pending: readonly CaptureAction[];
+  /** What of the actions there is to do because others have changed capture, if spec and version are the same (`driftIn`). */
+  readonly drift: readonly string[];
   /** The worst first. */
   readonly findings: readonly Finding[];
 }
@@ -48,7 +51,7 @@ export async function assessCapture(
   const mode = schemaChangeMode(capture.schemaChanges, catalog);
   const input = preflightInput(client, names, request, options, { catalog, plan, mode });
   const found = [...obstacles(input), ...plan.findings, ...remarks(input)];
-  const nothing = { catalog, plan, mode, actions: [], pending: [] };
+  const nothing = { catalog, plan, mode, actions: [], pending: [], drift: [] };
   const stale = options.onlyIfCurrent === true && !isCurrent(catalog, request);
   if (stale || found.some(isFatal)) return { ...nothing, findings: bySeverity(found) };
   const { actions } = diffCapture(desiredCapture(names, request, plan, mode, catalog), catalog);
@@ -60,9 +63,11 @@ export async function assessCapture(
   }
   const allowed = allowedActions(actions, catalog, names, input.role);
   const owning = allowed.actions.length === 0 ? [] : ownerObstacle(input);
+  const done = owning.length > 0 ? [] : allowed.actions;
   return {
     ...nothing,
-    actions: owning.length > 0 ? [] : allowed.actions,
+    actions: done,
+    drift: driftIn(done, plan.tables, catalog, names),
     findings: bySeverity([...owning, ...found, ...allowed.findings]),
   };
 }

@@ -59,6 +59,8 @@ export interface BuildReport {
   readonly actions: readonly CaptureAction[];
   /** What waits for somebody to run it (`install: Manual`). */
   readonly pending: readonly CaptureAction[];
+  /** Tables and parts of capture that others have changed, if spec and version are those of the last build. */
+  readonly drift: readonly string[];
   /** The SQL of both, a transaction each. */
   readonly sql: readonly string[];
   /** The findings that keep something from being captured. */
@@ -71,6 +73,8 @@ export interface BuildReport {
   readonly serverVersion: string;
   readonly schemaChangeMode: SchemaChangeMode;
   readonly specHash: string;
+  /** Version of the tables in the capture schema; 0 without one. */
+  readonly schemaVersion: number;
 }
 
 /** @throws PgEventsError whose `reason` is a condition reason */
@@ -127,7 +131,7 @@ async function build(
 }
 
 function report(
-  { catalog, plan, mode, pending, findings: before }: Assessment,
+  { catalog, plan, mode, pending, drift, findings: before }: Assessment,
   request: BuildRequest,
   settings: DatabaseSettings,
   actions: readonly CaptureAction[],
@@ -143,6 +147,7 @@ function report(
     changed: actions.length > 0,
     actions,
     pending,
+    drift,
     sql: transactionsFor(written, names, sqlSources()).map(({ statements }) =>
       transactionText(statements, settings, catalog.serverVersion),
     ),
@@ -153,7 +158,12 @@ function report(
     serverVersion: catalog.serverVersion,
     schemaChangeMode: mode,
     specHash: captureFingerprint(request.capture, request.callbacks),
+    schemaVersion: Math.max(0, ...(catalog.installation?.migrations ?? []), ...migrationsOf(actions)),
   };
+}
+
+function migrationsOf(actions: readonly CaptureAction[]): number[] {
+  return actions.flatMap((action) => (action.kind === "Migrate" ? [action.version] : []));
 }
 
 /** Made by somebody else: whole, of this version, and with the rights that a worker needs. */

@@ -70,7 +70,8 @@ export type Reason = keyof typeof REASONS;
 
 /** What events tell of besides: something was done. */
 export const EVENT_REASONS = {
-  SchemaChanged: "Capture was built anew, as tables, or what was there of it, had changed.",
+  SchemaChanged:
+    "Capture was built anew, as tables had changed, or others had changed capture; then the message names what.",
   DeploymentCreated: "The worker Deployment was made.",
   DeploymentUpdated: "The worker Deployment was changed, healed or made anew.",
   SecretRotated: "Workers are replaced, as a value of a Secret has changed.",

@@ -35,6 +35,10 @@ export const statusSchema = z
       .object({
         specHash: text("Fingerprint of the capture spec that was built.").optional(),
         version: text("Version of pg-events that built it.").optional(),
+        captureMode: text("How changes are captured: Trigger.").optional(),
+        schemaVersion: count(
+          "Version of the tables in the capture schema; absent while there is none.",
+        ).optional(),
         tables: count("Tables captured.").optional(),
         failedTables: z
           .array(z.string())

@@ -3,7 +3,7 @@
  * and the plan. Actions are data; `ddl.ts` writes them as SQL and `src/postgres/apply.ts` runs them.
  * Triggers that do not call our functions are never touched.
  */
-import { EVENT_TRIGGER_COUNT } from "./event-triggers.ts";
+import { hasAllEventTriggers } from "./event-triggers.ts";
 import type {
   CaptureEntry,
   DesiredTable,
@@ -161,8 +161,7 @@ function unwanted(table: TableName): TriggeredTable {
 
 function followSchemaChanges(mode: SchemaChangeMode, { installation, eventTriggers }: ObservedCatalog) {
   const fromMode = installation?.schemaChangeMode ?? null;
-  const complete = eventTriggers.filter(({ current }) => current).length === EVENT_TRIGGER_COUNT;
-  const create = mode === "EventTrigger" && !complete;
+  const create = mode === "EventTrigger" && !hasAllEventTriggers(eventTriggers);
   const drop = eventTriggers
     .filter(({ current }) => create || mode !== "EventTrigger" || !current)
     .map(({ name }) => name);

@@ -35,7 +35,10 @@ const EVENT_TRIGGERS: readonly EventTrigger[] = [
   },
 ];
 
-export const EVENT_TRIGGER_COUNT = EVENT_TRIGGERS.length;
+/** Each of them is there, and as a build makes it. */
+export function hasAllEventTriggers(found: readonly { readonly current: boolean }[]): boolean {
+  return found.filter(({ current }) => current).length === EVENT_TRIGGERS.length;
+}
 
 /** Rows (procedure, name, event, tags) for `values`. */
 export function eventTriggerValues(names: CaptureNames): string {

@@ -23,6 +23,7 @@ export interface ObservedBuild {
   readonly usable: boolean;
   readonly manual: { readonly steps: number; readonly configMap: string } | null;
   readonly specHash: string;
+  readonly schemaVersion: number;
   readonly serverVersion: string;
   readonly schemaChangeMode: string;
   readonly changed: boolean;

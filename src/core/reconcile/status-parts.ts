@@ -33,6 +33,8 @@ export function buildStatus(
   return {
     specHash: build.specHash,
     version,
+    captureMode: "Trigger", // the only one there is
+    ...(build.schemaVersion === 0 ? {} : { schemaVersion: build.schemaVersion }),
     tables: build.tables,
     serverVersion: build.serverVersion,
     schemaChangeMode: build.schemaChangeMode,

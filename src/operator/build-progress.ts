@@ -7,6 +7,9 @@ import type { World } from "./world.ts";
 /** Milliseconds between two writes. */
 const WRITE_MS = 5000;
 
+/** A build was ended for a newer spec, or a deletion: that comes next. */
+export class Superseded extends Error {}
+
 export class BuildProgress {
   /** Aborted once the source is being deleted, or its spec has changed. */
   readonly superseded: AbortSignal;

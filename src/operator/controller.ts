@@ -14,6 +14,7 @@ import { collectionPath } from "../kubernetes/paths.ts";
 import { ResourceNames } from "../kubernetes/resource-names.ts";
 import { WorkQueue } from "../kubernetes/work-queue.ts";
 import type { Logger } from "../runtime/log.ts";
+import { Superseded } from "./build-progress.ts";
 import type { OperatorMetrics } from "./metrics.ts";
 import type { Readings } from "./process-metrics.ts";
 import { DatabaseUnavailable, reconcile } from "./reconcile.ts";
@@ -205,6 +206,10 @@ export class Controller {
       });
       return againMs;
     } catch (error) {
+      if (error instanceof Superseded) {
+        this.#metrics.reconciles.inc({ controller: CONTROLLER, result: "requeue" });
+        return 0;
+      }
       if (timeout.aborted) this.#metrics.reconcileTimeouts.inc();
       this.#metrics.reconciles.inc({ controller: CONTROLLER, result: "error" });
       throw error;

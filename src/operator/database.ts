@@ -10,7 +10,7 @@ import type { DatabaseSettings } from "../core/settings/database.ts";
 import { keepOutbox } from "../postgres/backlog.ts";
 import { type BuildReport, buildCapture } from "../postgres/build.ts";
 import { type CallbackDelivery, readDeliveryStatus, readLosses } from "../postgres/delivery-status.ts";
-import type { BuildProgress } from "./build-progress.ts";
+import { type BuildProgress, Superseded } from "./build-progress.ts";
 import { addFinalizer } from "./finalize.ts";
 import { publishInstallSql } from "./manual-install.ts";
 import type { BuildTrigger } from "./metrics.ts";
@@ -99,7 +99,7 @@ export async function lookAtDatabase(
       outbox,
     };
   } catch (error) {
-    if (progress.superseded.aborted) throw new Error("the source was changed while it was built");
+    if (progress.superseded.aborted) throw new Superseded("the source was changed while it was built");
     if (!(error instanceof PgEventsError)) throw error;
     const problem = problemOf(error, "BuildFailed");
     if (CONNECTION_REASONS.includes(problem.reason))

@@ -46,7 +46,11 @@ export class OperatorMetrics {
     const histogram = (name: string, help: string, labelNames: string[] = []) =>
       new Histogram({ name, help, labelNames, buckets: SECONDS, registers });
     this.leader = gauge("pgevents_leader", "1 while this operator leads.");
-    this.reconciles = counter("pgevents_reconcile_total", "Reconciles, by result.", ["controller", "result"]);
+    this.reconciles = counter(
+      "pgevents_reconcile_total",
+      "Reconciles, by result: success, requeue_after (looked at again by time), requeue (the source was changed meanwhile) or error.",
+      ["controller", "result"],
+    );
     this.reconcileErrors = counter("pgevents_reconcile_errors_total", "Reconciles that failed, by reason.", [
       "controller",
       "reason",

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, test } from "node:test";
+import { scrape } from "../support/operator.ts";
 import { operatorSuite, type Scene } from "../support/operator-suite.ts";
 import { connect } from "../support/postgres.ts";
 import { eventually } from "../support/processes.ts";
@@ -121,6 +122,8 @@ describe("a long build", () => {
     await scene.waitFor("Ready", "False", "Building");
     await scene.apply({ database, capture: { tables: [{ schema: "public", name: "orders" }] } });
     await scene.waitFor("Built", "True", "Built", { timeoutMs: 30_000 });
+    const requeued = 'pgevents_reconcile_total{controller="pgeventsource",result="requeue"}';
+    assert.equal((await scrape(scene.operator.metricsUrl)).get(requeued), 1, "that is no error");
 
     await scene.apply({ database });
     await scene.waitFor("Built", "Unknown", "Building", { timeoutMs: 60_000 });

@@ -97,12 +97,7 @@ test("F19 a failover to a server without the capture is noticed, and capture bui
   const replica = await connect(t, scene.database.url);
   await replica.query("create table public.orders (id integer primary key, total numeric)");
   await scene.askToLook();
-  await eventually(
-    async () => (await scene.events()).some((event) => event.startsWith("Normal SchemaChanged:")),
-    {
-      what: "the event of the rebuild",
-    },
-  );
+  await scene.waitForEvent(/^Normal SchemaChanged: .* Others had changed it: schema\.$/);
   await scene.waitFor("Built", "True");
   const { rows } = await replica.query("select count(*)::integer from pg_trigger where not tgisinternal");
   assert.deepEqual(rows, [{ count: ORDERS_CAPTURED.orders }]);

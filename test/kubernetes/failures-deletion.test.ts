@@ -38,6 +38,7 @@ test("F27 deleting a source removes capture without a trace", async (t) => {
   await scene.remove();
   await scene.waitUntilGone();
   assert.equal(await traces(scene), 0);
+  await scene.waitForEvent(/^Normal CleanedUp: /);
   await eventually(async () => (await scene.deployment()) === null, { what: "the end of the Deployment" });
   await scene.database.query("insert into public.orders values (1, 2)");
 });
@@ -58,10 +59,7 @@ test("F28 a database that is away holds the deletion, until it is back", async (
   await scene.remove();
   const { message } = await scene.waitFor("Ready", "False", "CleanupBlocked");
   assert.match(message, /127\.0\.0\.1:1/);
-  await eventually(
-    async () => (await scene.events()).some((event) => event.startsWith("Warning CleanupBlocked:")),
-    { what: "an event" },
-  );
+  await scene.waitForEvent(/^Warning CleanupBlocked: /);
   await scene.connect();
   await scene.waitUntilGone();
   assert.equal(await traces(scene), 0);
@@ -73,10 +71,7 @@ test("F28 a database that stays away does not hold the deletion for ever", async
   await scene.writeSecret(secretData({ ...scene.database.settings, port: 1 }));
   await scene.remove();
   await scene.waitUntilGone();
-  await eventually(async () => {
-    const events = await scene.events();
-    return events.some((event) => event.startsWith("Warning CaptureObjectsOrphaned:"));
-  });
+  await scene.waitForEvent(/^Warning CaptureObjectsOrphaned: /);
   assert.ok((await traces(scene)) > 0);
 });
 

@@ -63,6 +63,7 @@ test("F34 foreign edits are healed, what others added is kept", async (t) => {
   assert.equal(environmentOf(healed).ADDED, "1");
   assert.equal(healed.metadata.annotations.note, "mine");
   assert.equal(healed.metadata.labels.team, "data");
+  await scene.waitForEvent(/^Normal DeploymentUpdated: /);
 
   await scene.patch({ spec: { worker: { nodeSelector: null } } });
   await eventually(async () => (await scene.deployment()).spec.template.spec.nodeSelector === undefined, {

@@ -100,15 +100,8 @@ describe("a source", () => {
     assert.deepEqual(await scene.triggers(), ORDERS_CAPTURED);
     await scene.patch({ spec: { suspend: false } });
     await scene.waitFor("Ready", "True");
-    const events = await scene.events();
-    assert.ok(
-      events.some((event) => event.startsWith("Normal Suspended:")),
-      events.join("\n"),
-    );
-    assert.ok(
-      events.some((event) => event.startsWith("Normal Resumed:")),
-      events.join("\n"),
-    );
+    await scene.waitForEvent(/^Normal Suspended: /);
+    await scene.waitForEvent(/^Normal Resumed: /);
   });
 
   test("is left alone while its reconciliation is disabled", async (t) => {

@@ -50,6 +50,8 @@ export interface Sources {
   deployment(name?: string): Promise<Body | null>;
   /** `type reason: message` of each event on a source, oldest first. */
   events(name?: string): Promise<string[]>;
+  /** Waits for one of these events. */
+  waitForEvent(pattern: RegExp, name?: string): Promise<string>;
 }
 
 const GROUP = "/apis/pgevents.dev/v1alpha1";
@@ -94,9 +96,20 @@ export async function sourcesIn(t: TestEnd, plane: ControlPlane, namespace: stri
     await Promise.all((items as LiveSource[]).map(free));
     cluster.close();
   });
+  const events = async (name = "shop"): Promise<string[]> => {
+    const { items } = await find(
+      `/api/v1/namespaces/${namespace}/events?fieldSelector=involvedObject.name=${name},involvedObject.kind=PgEventSource`,
+    );
+    return (items as Body[]).map(({ type, reason, message }) => `${type} ${reason}: ${message}`);
+  };
   return {
     cluster,
     get,
+    events,
+    waitForEvent: (pattern, name) =>
+      eventually(async () => (await events(name)).find((event) => pattern.test(event)), {
+        what: `an event ${pattern}`,
+      }),
     async writeSecret(data, { name = "shop-db", labels = {} } = {}) {
       const stringData = data;
       await apply(`/api/v1/namespaces/${namespace}/secrets/${name}`, {
@@ -144,11 +157,5 @@ export async function sourcesIn(t: TestEnd, plane: ControlPlane, namespace: stri
       await eventually(async () => (await get(name)) === null, { what: `the end of ${name}`, timeoutMs });
     },
     deployment: (name = "shop") => find(`/apis/apps/v1/namespaces/${namespace}/deployments/${name}`),
-    async events(name = "shop") {
-      const { items } = await find(
-        `/api/v1/namespaces/${namespace}/events?fieldSelector=involvedObject.name=${name},involvedObject.kind=PgEventSource`,
-      );
-      return (items as Body[]).map(({ type, reason, message }) => `${type} ${reason}: ${message}`);
-    },
   };
 }

@@ -5,6 +5,7 @@ import { environmentOf } from "../support/deployments.ts";
 import { startKubelet } from "../support/kubelet.ts";
 import { ORDERS_CAPTURED, operatorSuite, type Scene } from "../support/operator-suite.ts";
 import { eventually } from "../support/processes.ts";
+import { reachableAddress, startReceiver } from "../support/receiver.ts";
 
 const suite = operatorSuite();
 
@@ -14,6 +15,9 @@ const summary = async (scene: Scene) => {
     (source?.status?.conditions ?? []).map(({ type, status, reason }) => [type, `${status} ${reason}`]),
   );
 };
+
+/** Of the only callback, as the status tells it. */
+const stateOf = async (scene: Scene) => (await scene.get())?.status?.callbacks?.[0]?.state;
 
 describe("a source", () => {
   test("F12 G8 waits for its Secret, and is Ready only once a worker serves it", async (t) => {
@@ -83,6 +87,33 @@ describe("a source", () => {
     assert.deepEqual(JSON.parse(source).spec.capture.tables, [
       { schema: "public", name: "customers", operations: ["Insert"] },
     ]);
+  });
+
+  test("G8 is not Ready while a callback does not take events, and says which", async (t) => {
+    const scene = await suite.scene(t);
+    if (scene === null) return;
+    await startKubelet(t, scene.plane, scene.namespace);
+    let broken = true;
+    const receiver = await startReceiver(t, {
+      host: reachableAddress(),
+      respond: () => (broken ? 503 : 204),
+    });
+    await scene.connect();
+    const delivery = { backoffSeconds: 1, maxBackoffSeconds: 1 };
+    const http = { uri: `${receiver.url}/events` };
+    await scene.apply({ callbacks: [{ name: "orders", http, delivery }] });
+    await scene.waitFor("Ready", "True", undefined, { timeoutMs: 60_000 });
+    await scene.database.query("insert into public.orders values (1, 1)");
+    await eventually(async () => ((await stateOf(scene)) === "Failing" ? true : scene.askToLook()), {
+      what: "a callback that fails",
+      timeoutMs: 30_000,
+    });
+    const { message } = await scene.waitFor("Ready", "False", "CallbackFailing");
+    assert.equal(message, "Delivering: Callback orders: 503: the receiver cannot take the event now.");
+    await scene.waitForEvent(/^Warning CallbackFailing: /);
+    broken = false;
+    await receiver.waitFor(1);
+    await scene.waitFor("Ready", "True", undefined, { timeoutMs: 60_000 });
   });
 
   test("F42 suspended: no worker, capture goes on; resumed: as before", async (t) => {

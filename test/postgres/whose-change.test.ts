@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type CaptureScene, captured } from "../support/capture-scene.ts";
+import { tableSpec } from "../support/capture-spec.ts";
 
 const TABLES = `
   create table orders (id integer primary key, note text);
@@ -89,6 +90,16 @@ for (const owner of [true, false])
           assert.deepEqual(drift, [], sql);
           if (owner) assert.equal(changed, true, sql);
         }
+      });
+
+      test("nor is a partition that was a table which is not captured", async (t) => {
+        const scene = await captured(t, `${TABLES}; create table spare (like sales including all)`, {
+          tables: [tableSpec({ name: "*", exclude: ["spare"] })],
+          owner,
+        });
+        await scene.query("alter table sales attach partition spare for values in (3)");
+        const { changed, drift } = await scene.build();
+        assert.deepEqual({ changed, drift }, { changed: true, drift: [] });
       });
     },
   );

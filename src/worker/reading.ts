@@ -20,15 +20,10 @@ const RELYING_POLL_MS = 250;
 const POLL_MS = 50;
 /** The same where wake-ups do not work: behind a transaction pooler, or beside two-phase commit. */
 const POOLED_POLL_MS = 500;
-/** Wait after a read of few events while writers are at work: a read costs as much as several events do. */
-const PACE_MS = 3;
-const FEW = 100;
 
 /** What a read found. */
 export interface Found {
   readonly events: number;
-  /** Nothing is left of the window. */
-  readonly complete: boolean;
   /** Nothing is left that was visible. */
   readonly current: boolean;
 }
@@ -76,8 +71,6 @@ export class Reading {
         inVain = 0;
       } else if (found.events > 0 || !found.current) {
         inVain = 0;
-        const few = found.complete && found.events < FEW;
-        if (few && wakeUp.armed === 0) await wakeUp.wait(PACE_MS, signal);
       } else if (!(await wakeUp.arm())) {
         const limit = wakeUp.polls ? POOLED_POLL_MS : POLL_MS;
         await wakeUp.wait(Math.min(limit, 2 ** Math.min(inVain, 16)), signal);

@@ -258,7 +258,7 @@ export class Relay {
   async #read(): Promise<Found | null> {
     const read = await this.#cursor.read();
     if (this.#stopped.signal.aborted) return null;
-    if (read === null) return { events: 0, complete: true, current: true };
+    if (read === null) return { events: 0, current: true };
     const rows = await this.#wanted.of(
       this.#ahead.length === 0 ? read.rows : undelivered(read.rows, this.leases),
     );
@@ -266,7 +266,7 @@ export class Relay {
     this.#state.add(read.snapshot, rows, read.complete, performance.now(), this.#wanted.wants);
     if (this.#shared) this.#checkpoints.note(1);
     if (read.rows.length > 0) this.#afterOutcome(0);
-    return { events: read.rows.length, complete: read.complete, current: read.current };
+    return { events: read.rows.length, current: read.current };
   }
 
   /** There may be events to be delivered again. */

@@ -38,7 +38,7 @@ export async function benchWriters(bench: Bench): Promise<string[]> {
       lines.push(`| ${name} | ${clients} | ${told(ratios, 2)} | ${told(plain)} | ${told(captured)} |`);
     }
   }
-  lines.push(await besideWorker(bench));
+  for (const perRequest of [1, 100]) lines.push(await besideWorker(bench, perRequest));
   lines.push(...(await benchBulk(bench)));
   return lines;
 }
@@ -46,9 +46,11 @@ export async function benchWriters(bench: Bench): Promise<string[]> {
 const BESIDE_CLIENTS = 16;
 
 /** The same while a worker relays every event, which takes its part of the processors. */
-async function besideWorker(bench: Bench): Promise<string> {
+async function besideWorker(bench: Bench, perRequest: number): Promise<string> {
   const receiver = await startBenchReceiver();
-  const source = bench.source(receiver.url);
+  const batch = { maxEvents: perRequest, maxWaitMilliseconds: 20 };
+  const batches = { http: { format: "CloudEventsBatch" }, batch };
+  const source = bench.source(receiver.url, perRequest === 1 ? {} : batches);
   const plain: number[] = [];
   const captured: number[] = [];
   for (let pair = 0; pair < PAIRS; pair += 1) {
@@ -67,7 +69,7 @@ async function besideWorker(bench: Bench): Promise<string> {
   }
   receiver.close();
   const ratios = captured.map((rate, index) => rate / (plain[index] ?? 1));
-  return `| insert, beside a worker | ${BESIDE_CLIENTS} | ${told(ratios, 2)} | ${told(plain)} | ${told(captured)} |`;
+  return `| insert, beside a worker, ${perRequest} an HTTP request | ${BESIDE_CLIENTS} | ${told(ratios, 2)} | ${told(plain)} | ${told(captured)} |`;
 }
 
 const BULK_ROWS = 100_000;

@@ -20,6 +20,9 @@ const RELYING_POLL_MS = 250;
 const POLL_MS = 50;
 /** The same where wake-ups do not work: behind a transaction pooler, or beside two-phase commit. */
 const POOLED_POLL_MS = 500;
+/** A read costs as much as several events; where these wait for a batch anyway, reads of few are this far apart. */
+const FEW = 100;
+const PACE_MS = 5;
 
 /** What a read found. */
 export interface Found {
@@ -31,6 +34,8 @@ export interface Found {
 export interface ReadingOptions {
   readonly state: Pick<RelayState, "readAhead" | "bytes" | "span">;
   readonly wakeUp: WakeUp;
+  /** Milliseconds that events wait for their batch to be filled. */
+  readonly batchWaitMs: number;
   /** Reads on; null: the relay ends. */
   readonly read: () => Promise<Found | null>;
 }
@@ -57,7 +62,8 @@ export class Reading {
   }
 
   async #run(signal: AbortSignal): Promise<void> {
-    const { wakeUp, read } = this.#options;
+    const { wakeUp, batchWaitMs, read } = this.#options;
+    const paceMs = Math.min(PACE_MS, batchWaitMs / 4);
     for (let inVain = 0; !signal.aborted; ) {
       if (!this.#hasRoom(READ_AHEAD)) {
         await this.#untilRoom();
@@ -71,6 +77,7 @@ export class Reading {
         inVain = 0;
       } else if (found.events > 0 || !found.current) {
         inVain = 0;
+        if (paceMs > 0 && found.events < FEW && wakeUp.armed === 0) await wakeUp.wait(paceMs, signal);
       } else if (!(await wakeUp.arm())) {
         const limit = wakeUp.polls ? POOLED_POLL_MS : POLL_MS;
         await wakeUp.wait(Math.min(limit, 2 ** Math.min(inVain, 16)), signal);

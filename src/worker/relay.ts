@@ -166,6 +166,7 @@ export class Relay {
       {
         state: this.#state,
         wakeUp: deps.wakeUp,
+        batchWaitMs: transport.maxEvents > 1 ? callback.batch.maxWaitMilliseconds : 0,
         read: () => this.#retryDatabase("reading the outbox", () => this.#read()),
       },
       this.#draining.signal,

@@ -95,7 +95,7 @@ export function startContainer(
 
 /** The image's entry point is the program of this checkout. Pods share the machine, so each has ports of its own. */
 function programOf(container: Pod, ports: PodPorts): string[] {
-  const own = ["node", "/app/dist/cli.js"];
+  const own = ["node", "--max-semi-space-size=2", "/app/dist/cli.js"];
   const args = (container.args ?? []).map((argument: string) =>
     argument
       .replace(/^--metrics-address=.*/, `--metrics-address=127.0.0.1:${ports.metrics}`)
@@ -103,7 +103,7 @@ function programOf(container: Pod, ports: PodPorts): string[] {
   );
   const command: string[] = container.command ?? own;
   if (own.every((word, index) => command[index] === word))
-    return [process.execPath, CLI, ...command.slice(2), ...args];
+    return [process.execPath, CLI, ...command.slice(own.length), ...args];
   return command[0] === "node" ? [process.execPath, ...command.slice(1), ...args] : [...command, ...args];
 }
 

@@ -67,6 +67,24 @@ test("an event that the server has forgotten is made again", async (t) => {
   );
 });
 
+test("many messages with one reason share an event that tells the latest", async (t) => {
+  const s = await scene(t);
+  if (s === null) return;
+  for (let round = 1; round <= 13; round += 1) await s.recorder.record(s.object, event(`Message ${round}.`));
+  await s.recorder.record(s.object, event("Message 3."));
+  await s.recorder.record(s.object, event("Another reason.", "DeploymentCreated"));
+  const counts = (await s.events()).map(({ message, count }) => `${count} ${message}`).sort();
+  assert.deepEqual(
+    counts,
+    [
+      ...[1, 2, 4, 5, 6, 7, 8, 9, 10].map((round) => `1 Message ${round}.`),
+      "1 Another reason.",
+      "2 Message 3.",
+      "3 (combined from similar events): Message 13.",
+    ].sort(),
+  );
+});
+
 test("an object has a small budget of writes, and does not use up another's", async (t) => {
   const s = await scene(t);
   if (s === null) return;

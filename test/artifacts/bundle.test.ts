@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -27,6 +27,14 @@ describe("the bundle", () => {
 
   const run = (t: Parameters<typeof startProcess>[0], ...args: string[]) =>
     startProcess(t, process.execPath, [join(dist, "cli.js"), ...args], { cwd: image });
+
+  test("adds little to the base image", () => {
+    const files = readdirSync(image, { recursive: true, withFileTypes: true }).filter((entry) =>
+      entry.isFile(),
+    );
+    const bytes = files.reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).size, 0);
+    assert.ok(bytes < 20e6, `${bytes} bytes`);
+  });
 
   test("shows all commands", async (t) => {
     const help = run(t, "--help");

@@ -141,7 +141,7 @@ export function createTrigger(
 export function isCurrent(trigger: ObservedTrigger, table: TriggeredTable, names: CaptureNames): boolean {
   const { kind, tail, callSchema } = trigger;
   if (kind === null || tail === null) return false;
-  if (trigger.name !== shapeFor(kind, table.level, names).name) return false;
+  if (trigger.name !== findShape(kind, table.level, names)?.name) return false;
   if (trigger.enabled !== (table.replicated ? "A" : "O") || !trigger.clonesAlike) return false;
   const values = triggerArguments(kind, table).map(printedLiteral).join(", ");
   const called = `EXECUTE FUNCTION ${callSchema}.${procedureFor(kind, table)}(${values})`;
@@ -189,10 +189,15 @@ function isByRow(level: CaptureLevel): boolean {
 }
 
 function shapeFor(kind: TriggerKind, level: CaptureLevel, names: CaptureNames): TriggerShape {
-  const wanted = kind === "Truncate" || kind === "End" ? "Statement" : level;
-  const shape = triggerShapes(names).find((one) => one.kind === kind && one.level === wanted);
+  const shape = findShape(kind, level, names);
   if (shape === undefined) throw new Error(`no trigger for ${kind}`);
   return shape;
+}
+
+/** Undefined: at that level there is none, as of a partition's rows. */
+function findShape(kind: TriggerKind, level: CaptureLevel, names: CaptureNames): TriggerShape | undefined {
+  const wanted = kind === "Truncate" || kind === "End" ? "Statement" : level;
+  return triggerShapes(names).find((one) => one.kind === kind && one.level === wanted);
 }
 
 function triggerShapes({ mark }: CaptureNames): TriggerShape[] {

@@ -5,6 +5,7 @@ import { callbackTo, localSource } from "../support/local-source.ts";
 import { connect, testDatabase } from "../support/postgres.ts";
 import { eventually } from "../support/processes.ts";
 import { startReceiver } from "../support/receiver.ts";
+import { workerMetrics } from "../support/worker-metrics.ts";
 
 test("writes go on while nothing can be captured; the worker counts what is lost, and goes on after", async (t) => {
   const database = await testDatabase(t, { owner: true });
@@ -16,7 +17,6 @@ test("writes go on while nothing can be captured; the worker counts what is lost
   await database.query("create table orders (id integer primary key)");
   await source.build();
   const worker = await source.startWorker();
-  const { metrics: port } = JSON.parse(await worker.waitForLine(/"worker started"/)) as { metrics: number };
   const superuser = await connect(t, database.superuserUrl);
   await superuser.query("alter table pgevents.outbox add constraint never check (id < 0) not valid");
   await database.query("insert into orders values (1), (2), (3)");
@@ -28,11 +28,7 @@ test("writes go on while nothing can be captured; the worker counts what is lost
     [4],
   );
   assert.match(await worker.waitForLine(/changes could not be captured/), /"skipped":3/);
-  await eventually(
-    async () => {
-      const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
-      return /^pgevents_skipped_changes_total 3$/m.test(text);
-    },
-    { what: "the metric" },
-  );
+  await eventually(async () => (await workerMetrics(worker))("pgevents_skipped_changes_total") === 3, {
+    what: "the metric",
+  });
 });

@@ -5,6 +5,7 @@ import { callbackTo, localSource } from "../support/local-source.ts";
 import { type TestEnd, testDatabase } from "../support/postgres.ts";
 import { eventually, runCli } from "../support/processes.ts";
 import { type ReceivedEvent, startReceiver } from "../support/receiver.ts";
+import { workerMetrics } from "../support/worker-metrics.ts";
 
 async function built(t: TestEnd, callbacks: readonly Record<string, unknown>[]) {
   const database = await testDatabase(t, { owner: true });
@@ -74,10 +75,9 @@ test("an expression decides which rows a callback gets, also of rows that are to
   await receiver.waitFor(() => of("missing").length === 11); // it cannot say of any row: all are delivered
   const line = await worker.waitForLine(/expression cannot say/);
   assert.match(line, /column 5: no such key/);
-  const port = /"metrics":(\d+)/.exec(worker.stderr)?.[1];
-  const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
-  assert.match(metrics, /pgevents_filter_errors_total\{callback="missing"\} 10\b/);
-  assert.match(metrics, /pgevents_filter_errors_total\{callback="paid"\} 0\b/);
+  const sample = await workerMetrics(worker);
+  assert.equal(sample('pgevents_filter_errors_total{callback="missing"}'), 10);
+  assert.equal(sample('pgevents_filter_errors_total{callback="paid"}'), 0);
 });
 
 test("an expression that is none is told when the manifest is read, with its place", async (t) => {

@@ -95,16 +95,13 @@ export function startContainer(
 
 /** The image's entry point is the program of this checkout. Pods share the machine, so each has ports of its own. */
 function programOf(container: Pod, ports: PodPorts): string[] {
-  const own = ["node", "--max-semi-space-size=2", "/app/dist/cli.js"];
   const args = (container.args ?? []).map((argument: string) =>
     argument
       .replace(/^--metrics-address=.*/, `--metrics-address=127.0.0.1:${ports.metrics}`)
       .replace(/^--probes-address=.*/, `--probes-address=127.0.0.1:${ports.probes}`),
   );
-  const command: string[] = container.command ?? own;
-  if (own.every((word, index) => command[index] === word))
-    return [process.execPath, CLI, ...command.slice(own.length), ...args];
-  return command[0] === "node" ? [process.execPath, ...command.slice(1), ...args] : [...command, ...args];
+  const [program, ...rest]: string[] = container.command ?? ["node", CLI];
+  return [program === "node" ? process.execPath : String(program), ...rest, ...args];
 }
 
 /** Below one overlay for each top directory, so that the mount points need not be made on the machine. */

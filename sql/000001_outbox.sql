@@ -12,6 +12,7 @@ create sequence @schema@.outbox_segment as integer minvalue 0 maxvalue 3 start 0
 select setval('@schema@.outbox_segment', 0); -- pg_sequence_last_value knows of no value before
 
 create table @schema@.outbox (
+  -- Of a row that holds several events the last one's.
   id bigint not null default nextval('@schema@.outbox_id'),
   xid xid8 not null default pg_current_xact_id(),
   at timestamptz not null default clock_timestamp(),
@@ -27,8 +28,16 @@ create table @schema@.outbox (
   role text default session_user,
   application text default current_setting('application_name'),
   -- What else there is to tell of the circumstances, as JSON.
-  context text
+  context text,
+  -- Several rows that one statement wrote (functions_packing.sql): the ids of their events, and in place of `old` and
+  -- `new` an array of values for each column, as JSON. Not compressed: that costs the writer more than the columns.
+  ids bigint[],
+  old_columns text,
+  new_columns text
 ) partition by list (segment);
+alter table @schema@.outbox
+  alter old_columns set storage external,
+  alter new_columns set storage external;
 
 -- Writers append to a segment by its own name, which is cheaper than by way of the outbox. Segments are emptied
 -- by TRUNCATE, so vacuum has nothing to collect.

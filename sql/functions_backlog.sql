@@ -28,9 +28,9 @@ begin
     select least(count(*) + in_window.counted, count_limit::bigint), coalesce(in_window.first_id, min(id)),
       least(in_window.oldest, min(at))
     from (
-      (select id, at from @schema@.outbox where xid >= pg_snapshot_xmax(base) order by xid limit count_limit)
+      (select id, at from @schema@.logged(false) where xid >= pg_snapshot_xmax(base) order by xid limit count_limit)
       union all
-      (select id, at from @schema@.outbox where xid = any (array(select pg_snapshot_xip(base))) limit count_limit)
+      (select id, at from @schema@.logged(false) where xid = any (array(select pg_snapshot_xip(base))) limit count_limit)
     ) as fresh;
 end
 $$;
@@ -54,8 +54,9 @@ begin
   counted := 0;
   while ahead is not null and counted = 0 and from_id < last_id loop
     select count(*), min(id), min(at) into counted, first_id, oldest
-    from @schema@.outbox
-    where id > from_id and id <= from_id + width
+    from @schema@.logged(false)
+    where row_id > from_id and row_id <= from_id + width + 127
+      and id > from_id and id <= from_id + width
       and pg_visible_in_snapshot(xid, ahead)
       and not pg_visible_in_snapshot(xid, seen);
     from_id := from_id + width;
@@ -97,7 +98,7 @@ begin
   return exists (
     select from @schema@.replay
     where finished_at is null and exists (
-      select from @schema@.outbox where segment = segment_number and id > replay.read_id and id <= replay.until_id));
+      select from @schema@.outbox where segment = segment_number and id > replay.read_id and id <= replay.until_id + 127));
 end
 $$;
 
@@ -117,7 +118,7 @@ as $$
   cross join lateral (
     select count(*) as counted, min(at) as first_at, max(at) as last_at
     from (
-      select at from @schema@.outbox
+      select at from @schema@.logged(false)
       where segment = segment_number
         and not pg_visible_in_snapshot(xid, callback.seen)
         and (callback.ahead is null or id > callback.ahead_id or not pg_visible_in_snapshot(xid, callback.ahead))
@@ -125,7 +126,7 @@ as $$
     ) as lost
   ) as unread
   cross join lateral (
-    select min(id) as first_id, max(id) as last_id, max(at) as last_at
+    select min(coalesce(ids[1], id)) as first_id, max(id) as last_id, max(at) as last_at
     from @schema@.outbox
     where segment = segment_number and unread.counted = count_limit
   ) as span
@@ -283,7 +284,7 @@ begin
   set seen = '3:3:', ahead = pg_current_snapshot(), passed = null, holder = null,
     ahead_id = (
       select coalesce(min(id) - 1, last_foreign)
-      from @schema@.outbox
+      from @schema@.logged(false)
       where id <= last_foreign
         and not pg_visible_in_snapshot(xid, callback.seen)
         and (callback.ahead is null or id > callback.ahead_id or not pg_visible_in_snapshot(xid, callback.ahead)));

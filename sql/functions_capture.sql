@@ -36,7 +36,8 @@ $$;
 -- come and go without a new build; `n.*`, not `n`, because a column may be called n.
 --
 -- Every microsecond here is paid by a writer: the segment is looked up by a plain function, written to by its own
--- name, and the key is taken from the image when the event is read. ADR 3 has the figures.
+-- name, and the key is taken from the image when the event is read. Of many rows those after the first
+-- @single_rows@ are packed (functions_packing.sql). ADR 3 has the figures.
 --
 -- Each ends by waking a sleeping worker. A worker that sleeps holds the lock exclusively; while it
 -- is awake the shared lock is granted and nothing is sent, so that the lock which NOTIFY takes at
@@ -48,12 +49,20 @@ create or replace function @schema@.capture_insert@variant@() returns trigger
   set timezone = 'UTC' @more_settings@
 as $$
 #variable_conflict use_variable
+declare
+  written bigint;
 begin
   case coalesce(pg_sequence_last_value(@segment_sequence@), 0)
   @each_segment@ when @segment@ then
     insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, new, context)
     select 'I', tg_table_schema, tg_table_name, tg_argv[0], row_to_json(n.*), @context@
-    from pgevents_new as n;
+    from pgevents_new as n
+    limit @single_rows@;
+    get diagnostics written = row_count;
+    if written = @single_rows@ then
+      execute @schema@.packing_statement(tg_relid, 'I', @segment@)
+      using tg_table_schema, tg_table_name, tg_argv[0], @context@;
+    end if;
   @end@
   else return null; -- capture is paused
   end case;
@@ -76,6 +85,8 @@ create or replace function @schema@.capture_update@variant@() returns trigger
   set timezone = 'UTC' @more_settings@
 as $$
 #variable_conflict use_variable
+declare
+  written bigint;
 begin
   case coalesce(pg_sequence_last_value(@segment_sequence@), 0)
   @each_segment@ when @segment@ then
@@ -87,8 +98,13 @@ begin
     if not found then
       insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, old, new, context)
       select 'U', tg_table_schema, tg_table_name, tg_argv[0], row_to_json(old_row.image), row_to_json(new_row.image), @context@
-      from (select row_number() over () as position, coalesce(o.*) as image from pgevents_old as o) as old_row
-      full join (select row_number() over () as position, coalesce(n.*) as image from pgevents_new as n) as new_row using (position);
+      from (select row_number() over () as position, coalesce(o.*) as image from pgevents_old as o limit @single_rows@) as old_row
+      full join (select row_number() over () as position, coalesce(n.*) as image from pgevents_new as n limit @single_rows@) as new_row using (position);
+      get diagnostics written = row_count;
+      if written = @single_rows@ then
+        execute @schema@.packing_statement(tg_relid, 'U', @segment@)
+        using tg_table_schema, tg_table_name, tg_argv[0], @context@;
+      end if;
     end if;
   @end@
   else return null; -- capture is paused
@@ -109,12 +125,20 @@ create or replace function @schema@.capture_delete@variant@() returns trigger
   set timezone = 'UTC' @more_settings@
 as $$
 #variable_conflict use_variable
+declare
+  written bigint;
 begin
   case coalesce(pg_sequence_last_value(@segment_sequence@), 0)
   @each_segment@ when @segment@ then
     insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, old, context)
     select 'D', tg_table_schema, tg_table_name, tg_argv[0], row_to_json(o.*), @context@
-    from pgevents_old as o;
+    from pgevents_old as o
+    limit @single_rows@;
+    get diagnostics written = row_count;
+    if written = @single_rows@ then
+      execute @schema@.packing_statement(tg_relid, 'D', @segment@)
+      using tg_table_schema, tg_table_name, tg_argv[0], @context@;
+    end if;
   @end@
   else return null; -- capture is paused
   end case;

@@ -6,6 +6,7 @@
 -- without their lanes. An update of the key concerns two lanes, a Truncate and a change of a table all.
 --
 -- Keys are null where the reader can take them from the images (src/core/delivery/row-key.ts), which is cheaper.
+-- Of an event that shares its row of the outbox the images are left out; the reader takes such rows whole.
 
 -- event_key, of a row that functions on json can read.
 create or replace function @schema@.key_of(about text, image text) returns text
@@ -54,18 +55,19 @@ as $$
 $$;
 
 -- The outbox as events: for people, and where speed does not matter. A function that the planner takes for its
--- query, and not a view: the Python package pg_events, which may be beside us, fails at views.
+-- query, and not a view: the Python package pg_events, which may be beside us, fails at views. row_id: see `logged`.
 create or replace function @schema@.change_events()
   returns table (
     id bigint, xid xid8, at timestamptz, segment smallint, operation "char", schema_name text, table_name text,
-    key text, old_key text, old text, new text, context text, schema_version text)
+    key text, old_key text, old text, new text, context text, schema_version text, row_id bigint)
   language sql stable
 as $$
   select id, xid, at, segment, operation, schema_name, table_name,
-    @schema@.event_key(about, coalesce(new, old)),
-    case operation when 'U' then nullif(@schema@.event_key(about, old), @schema@.event_key(about, new)) end,
-    old, new, @schema@.event_context(role, application, context), about::json ->> 'version'
-  from @schema@.outbox
+    key, nullif(old_key, key),
+    case when place is null then old else @schema@.image_at(old, place) end,
+    case when place is null then new else @schema@.image_at(new, place) end,
+    @schema@.event_context(role, application, context), about::json ->> 'version', row_id
+  from @schema@.logged(true)
 $$;
 
 -- What became visible since the snapshot `seen`, lowest ids first, with the snapshot of this read in
@@ -76,7 +78,7 @@ create or replace function @schema@.read_fresh(
     seen pg_snapshot, row_limit integer, deferred_bytes integer, ahead pg_snapshot default null, lanes bigint default null)
   returns table (
     snapshot text, id bigint, xid xid8, at json, operation "char", schema_name text, table_name text,
-    key text, old_key text, old text, new text, role text, application text, context text, bytes integer, about text, lane integer, old_lane integer)
+    key text, old_key text, old text, new text, role text, application text, context text, bytes integer, about text, place bigint, packed_in text, lane integer, old_lane integer)
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
@@ -92,26 +94,25 @@ begin
     select this.snapshot, fresh.id, fresh.xid, to_json(fresh.at at time zone 'UTC'), fresh.operation,
       fresh.schema_name, fresh.table_name,
       case when lanes is not null then fresh.key
-        when fresh.bytes > deferred_bytes then @schema@.event_key(fresh.about, coalesce(fresh.new, fresh.old)) end,
+        when fresh.bytes > deferred_bytes then @schema@.key_at(fresh.about, coalesce(fresh.new, fresh.old), fresh.place) end,
       case when lanes is not null then nullif(fresh.old_key, fresh.key)
         when fresh.operation = 'U' and fresh.bytes > deferred_bytes
-        then nullif(@schema@.event_key(fresh.about, fresh.old), @schema@.event_key(fresh.about, fresh.new)) end,
-      case when fresh.bytes <= deferred_bytes then fresh.old end,
-      case when fresh.bytes <= deferred_bytes then fresh.new end,
-      fresh.role, fresh.application, fresh.context, fresh.bytes, fresh.about, fresh.lane, fresh.old_lane
+        then nullif(@schema@.key_at(fresh.about, fresh.old, fresh.place), @schema@.key_at(fresh.about, fresh.new, fresh.place)) end,
+      case when fresh.bytes <= deferred_bytes and fresh.place is null then fresh.old end,
+      case when fresh.bytes <= deferred_bytes and fresh.place is null then fresh.new end,
+      fresh.role, fresh.application, fresh.context, fresh.bytes, fresh.about, fresh.place, case when fresh.place is not null then concat(fresh.row_id, fresh.row_place) end, fresh.lane, fresh.old_lane
     from (select pg_current_snapshot()::text as snapshot) as this
     left join (
-      select *, coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0) as bytes
+      select *, (coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0)) / events as bytes
       from (
         select *, case when lanes is not null then @schema@.lane_of(schema_name, table_name, key) end as lane,
           case when lanes is not null and operation = 'U' then @schema@.lane_of(schema_name, table_name, old_key) end as old_lane
         from (
-          select *, case when lanes is not null then @schema@.event_key(about, coalesce(new, old)) end as key,
-            case when lanes is not null and operation = 'U' then @schema@.event_key(about, old) end as old_key
+          select *
           from (
-            select * from @schema@.outbox where xid >= first_new
+            select * from @schema@.logged(lanes is not null) where xid >= first_new
             union all
-            select * from @schema@.outbox where xid = any (running)
+            select * from @schema@.logged(lanes is not null) where xid = any (running)
           ) as every
           where ahead is null or pg_visible_in_snapshot(xid, ahead)
           offset 0 -- or a key would be taken once for each place that uses it
@@ -131,7 +132,7 @@ create or replace function @schema@.read_slice(
     seen pg_snapshot, ahead pg_snapshot, after bigint, last bigint, deferred_bytes integer, lanes bigint default null)
   returns table (
     snapshot text, id bigint, xid xid8, at json, operation "char", schema_name text, table_name text,
-    key text, old_key text, old text, new text, role text, application text, context text, bytes integer, about text, lane integer, old_lane integer)
+    key text, old_key text, old text, new text, role text, application text, context text, bytes integer, about text, place bigint, packed_in text, lane integer, old_lane integer)
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
@@ -144,22 +145,22 @@ begin
     select null::text, slice.id, slice.xid, to_json(slice.at at time zone 'UTC'), slice.operation,
       slice.schema_name, slice.table_name,
       case when lanes is not null then slice.key
-        when slice.bytes > deferred_bytes then @schema@.event_key(slice.about, coalesce(slice.new, slice.old)) end,
+        when slice.bytes > deferred_bytes then @schema@.key_at(slice.about, coalesce(slice.new, slice.old), slice.place) end,
       case when lanes is not null then nullif(slice.old_key, slice.key)
         when slice.operation = 'U' and slice.bytes > deferred_bytes
-        then nullif(@schema@.event_key(slice.about, slice.old), @schema@.event_key(slice.about, slice.new)) end,
-      case when slice.bytes <= deferred_bytes then slice.old end,
-      case when slice.bytes <= deferred_bytes then slice.new end,
-      slice.role, slice.application, slice.context, slice.bytes, slice.about, slice.lane, slice.old_lane
+        then nullif(@schema@.key_at(slice.about, slice.old, slice.place), @schema@.key_at(slice.about, slice.new, slice.place)) end,
+      case when slice.bytes <= deferred_bytes and slice.place is null then slice.old end,
+      case when slice.bytes <= deferred_bytes and slice.place is null then slice.new end,
+      slice.role, slice.application, slice.context, slice.bytes, slice.about, slice.place, case when slice.place is not null then concat(slice.row_id, slice.row_place) end, slice.lane, slice.old_lane
     from (
-      select *, coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0) as bytes,
+      select *, (coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0)) / events as bytes,
         case when lanes is not null then @schema@.lane_of(schema_name, table_name, key) end as lane,
         case when lanes is not null and operation = 'U' then @schema@.lane_of(schema_name, table_name, old_key) end as old_lane
       from (
-        select *, case when lanes is not null then @schema@.event_key(about, coalesce(new, old)) end as key,
-          case when lanes is not null and operation = 'U' then @schema@.event_key(about, old) end as old_key
-        from @schema@.outbox
-        where id > after and id <= last
+        select *
+        from @schema@.logged(lanes is not null)
+        where row_id > after and row_id <= last + 127
+          and id > after and id <= last
           and pg_visible_in_snapshot(xid, ahead)
           and not pg_visible_in_snapshot(xid, seen)
         offset 0 -- as above

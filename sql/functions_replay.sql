@@ -86,10 +86,9 @@ begin
     into alone_id, last_id, found_events
     from (
       select id, row_number() over (order by id) as place,
-        operation in ('T', 'S') or operation = 'U'
-          and @schema@.event_key(about, old) is distinct from @schema@.event_key(about, new) as alone
-      from @schema@.outbox
-      where id > one.read_id and id <= up_to
+        operation in ('T', 'S') or operation = 'U' and old_key is distinct from key as alone
+      from @schema@.logged(true)
+      where row_id > one.read_id and row_id <= up_to + 127 and id > one.read_id and id <= up_to
         and @schema@.is_replayed(one, id, xid, at, operation, schema_name, table_name)
         and @schema@.is_wanted(wanted, operation, schema_name, table_name)
     ) as slice;
@@ -97,8 +96,8 @@ begin
     if alone_id <= up_to then
       up_to := alone_id - 1;
       if not exists (
-        select from @schema@.outbox
-        where id > one.read_id and id <= up_to
+        select from @schema@.logged(false)
+        where row_id > one.read_id and row_id <= up_to + 127 and id > one.read_id and id <= up_to
           and @schema@.is_replayed(one, id, xid, at, operation, schema_name, table_name)
           and @schema@.is_wanted(wanted, operation, schema_name, table_name)
       ) then
@@ -115,7 +114,7 @@ begin
       select callback_name, id, xid, at, operation, schema_name, table_name, key, old_key, old, new, context, schema_version,
         0, one.id, false
       from @schema@.change_events()
-      where id > one.read_id and id <= up_to
+      where row_id > one.read_id and row_id <= up_to + 127 and id > one.read_id and id <= up_to
         and @schema@.is_replayed(one, id, xid, at, operation, schema_name, table_name)
         and @schema@.is_wanted(wanted, operation, schema_name, table_name)
       on conflict do nothing -- it is on its way already
@@ -139,8 +138,8 @@ as $$
 begin
   return (
     select count(*) from (
-      select from @schema@.outbox
-      where id >= one.from_id and id <= one.until_id
+      select from @schema@.logged(false)
+      where row_id >= one.from_id and row_id <= one.until_id + 127 and id >= one.from_id and id <= one.until_id
         and @schema@.is_replayed(one, id, xid, at, operation, schema_name, table_name)
         and @schema@.is_wanted(wanted, operation, schema_name, table_name)
       limit count_limit

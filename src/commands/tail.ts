@@ -97,7 +97,7 @@ function flagFilter({ table, operation, expression }: TailFlags): Pick<CallbackS
 async function startOf(pool: Pool, { schema }: CaptureNames, since: string | null): Promise<Position> {
   const { rows } = await pool.query<{ now: string; before: string | null }>({
     text: `select pg_current_snapshot()::text as now,
-      case when $1::timestamptz is not null then (select min(id) - 1 from ${schema}.outbox where at >= $1)::text end as before`,
+      case when $1::timestamptz is not null then (select min(id) - 1 from ${schema}.logged(false) where at >= $1)::text end as before`,
     values: [since],
   });
   const { now = "", before = null } = rows[0] ?? {};

@@ -2,7 +2,7 @@
 import type { ClientBase, Pool } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
 import { tellWorkers } from "./callback-lease.ts";
-import { EVENT_OPERATIONS } from "./outbox.ts";
+import { EVENT_OPERATIONS } from "./event-text.ts";
 import { rfc3339 } from "./rfc3339.ts";
 import { bare, readably } from "./unreadable.ts";
 

@@ -166,7 +166,7 @@ async function readRange(client: ClientBase, schema: string, request: ReplayRequ
   }[from.kind];
   const { rows } = await client.query<RangeRow>({
     text: `
-      select (select min(id) from ${schema}.outbox where ${first})::text as from_id,
+      select (select min(id) from ${schema}.logged(false) where ${first})::text as from_id,
         (select max(id) from ${schema}.outbox)::text as until_id,
         ${rfc3339("gone_until", "microseconds")} as retained_since,
         gone_until is not null and not (${kept}) as gone,

@@ -46,6 +46,7 @@ export function statementsFor(action: CaptureAction, names: CaptureNames, source
     case "ReplaceFunctions":
       return [
         ...settingChecks(action.options.context),
+        "set local check_function_bodies = off", // they may call one another in any order
         fillPlaceholders(sources.functions, names, action.options),
         `revoke all on all functions in schema ${schema} from public`,
         `update ${schema}.installation set functions_hash = ${literal(action.hash)} || ' ' || (${functionsDigest(names)})`,

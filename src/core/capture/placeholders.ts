@@ -28,6 +28,11 @@ import { unsafeTypes } from "./unsafe-types.ts";
 /** What of the spec is written into the functions. */
 export type FunctionOptions = Pick<CaptureSpec, "context" | "onError">;
 
+/** Rows of a statement beyond which packing pays: to plan that takes as long as to write some 100 of them. */
+const SINGLE_ROWS = 256;
+/** Bytes of values of one event above which it is not packed with others. */
+const LARGE_ROW_BYTES = 4096;
+
 const PLAIN: FunctionOptions = { context: { query: false }, onError: "Abort" };
 
 export function fillPlaceholders(
@@ -52,6 +57,8 @@ export function fillPlaceholders(
       "'root', json_build_object('schema', tg_argv[0], 'table', tg_argv[1])",
     ),
     fixed_settings: FIXED_SETTINGS,
+    single_rows: String(SINGLE_ROWS),
+    large_row: String(LARGE_ROW_BYTES),
     ...onErrorValues(names, onError),
     trigger_shapes: `(values ${triggerValues(names)}) as shape ${TRIGGER_COLUMNS}`,
     trigger_head: oneLine(TRIGGER_HEAD),

@@ -44,6 +44,9 @@ export const OUTBOX_COLUMNS = [
   "role",
   "application",
   "context",
+  "ids",
+  "old_columns",
+  "new_columns",
 ];
 
 /** Connections of a worker (pool, wake-ups, a build) and of an operator that builds. */

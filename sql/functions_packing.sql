@@ -1,0 +1,137 @@
+-- Several events in one row of the outbox: what makes a statement on many rows cheap (ADR 3). Such a row holds events
+-- of one statement whose ids are alike but for their last seven bits, and the values of their rows by column: a JSON
+-- object of arrays. json_agg looks up once how a type is written, row_to_json for every value; names are not repeated.
+
+-- The statement that writes the rows of the transition tables after the first @single_rows@ to a segment. Its
+-- parameters: schema and name of the table, what goes with each event, and the context. It is made when it is needed,
+-- so it knows the columns of that moment. An event with large values gets a row of its own, for reading takes all
+-- that is in a row into memory. Tables with more columns than are worth it, and databases whose characters
+-- reading may have to replace (`readable`), have a row for each event here as well.
+create or replace function @schema@.packing_statement(table_id oid, operation text, segment integer) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  old_rows text := '(select * from pgevents_old offset @single_rows@)';
+  new_rows text := '(select * from pgevents_new offset @single_rows@)';
+  both_rows text := '(select row_number() over () as position, %s from pgevents_old as o) as o %s
+    full join (select row_number() over () as position, %s from pgevents_new as n) as n %s using (position)
+    where position > @single_rows@';
+  with_old boolean := operation <> 'I';
+  with_new boolean := operation <> 'D';
+  columns record;
+begin
+  select count(*) as count,
+    string_agg('o' || place, ', ' order by place) as old_names,
+    string_agg('n' || place, ', ' order by place) as new_names,
+    string_agg(format('%L || json_agg(o%s)::text', label, place), ' || ' order by place) as old_image,
+    string_agg(format('%L || json_agg(n%s)::text', label, place), ' || ' order by place) as new_image,
+    string_agg(format(size, 'o' || place), ' + ' order by place) as old_size,
+    string_agg(format(size, 'n' || place), ' + ' order by place) as new_size
+  into columns
+  from (
+    select place, case place when 1 then '{' else ',' end || to_json(attname)::text || ':' as label,
+      case
+        when attlen > 0 then null
+        -- As long as the text is, which need not be fetched for that.
+        when atttypid in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'bytea'::regtype)
+          then 'coalesce(octet_length(%1$s), 0)'
+        -- How long a compressed one is nobody knows.
+        else 'coalesce(case when pg_column_compression(%1$s) is null then pg_column_size(%1$s) else @large_row@ end, 0)'
+      end as size
+    from (
+      select *, row_number() over (order by attnum) as place from pg_attribute
+      where attrelid = table_id and attnum > 0 and not attisdropped
+    ) as attribute
+  ) as described;
+  if columns.count between 1 and 100 and getdatabaseencoding() = 'UTF8' then
+    return concat(
+      'insert into @schema@.outbox_', segment,
+      ' (id, ids, operation, schema_name, table_name, about, old_columns, new_columns, context)
+      select max(id), array_agg(id), ', quote_literal(operation), ', $1, $2, $3, ',
+      case when with_old then columns.old_image || $end$ || '}'$end$ else 'null' end, ', ',
+      case when with_new then columns.new_image || $end$ || '}'$end$ else 'null' end, ', $4
+      from (
+        select nextval(''@schema@.outbox_id'') as id, ',
+        concat_ws(', ', case when with_old then columns.old_names end, case when with_new then columns.new_names end), ' from ',
+        case
+          when not with_old then format('%s as n (%s)', new_rows, columns.new_names)
+          when not with_new then format('%s as o (%s)', old_rows, columns.old_names)
+          else format(both_rows, 'o.*', format('(position, %s)', columns.old_names), 'n.*', format('(position, %s)', columns.new_names))
+        end, '
+      ) as one
+      group by case when ',
+      concat_ws(' + ', 0, case when with_old then columns.old_size end, case when with_new then columns.new_size end),
+      ' > @large_row@ then -id else id >> 7 end');
+  end if;
+  return concat(
+    'insert into @schema@.outbox_', segment, ' (operation, schema_name, table_name, about, old, new, context)
+    select ', quote_literal(operation), ', $1, $2, $3, ',
+    case when not with_old then 'null' when with_new then 'row_to_json(o.image)' else 'row_to_json(o.*)' end, ', ',
+    case when not with_new then 'null' when with_old then 'row_to_json(n.image)' else 'row_to_json(n.*)' end, ', $4 from ',
+    case
+      when not with_old then new_rows || ' as n'
+      when not with_new then old_rows || ' as o'
+      else format(both_rows, 'coalesce(o.*) as image', '', 'coalesce(n.*) as image', '')
+    end);
+end
+$$;
+
+-- The row images that arrays of values stand for, the one at a place of the arrays, from 1.
+create or replace function @schema@.image_at(columns text, place bigint) returns text
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select '{' || @schema@.unguard_escapes(string_agg(to_json(name)::text || ':' || (cells -> place::integer - 1)::text, ',' order by position)) || '}'
+  from json_each(@schema@.guard_escapes(columns)::json) with ordinality as column_cells (name, cells, position)
+$$;
+
+-- event_key for each of the row images that arrays of values stand for; null where there is no key.
+create or replace function @schema@.event_keys(about text, columns text) returns text[]
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  select array_agg('[' || @schema@.unguard_escapes(cells) || ']' order by place)
+  from (
+    select place, string_agg(cell::text, ',' order by position) as cells
+    from json_array_elements_text(@schema@.guard_escapes(about)::json -> 'key') with ordinality as key_column (name, position)
+    cross join json_array_elements(@schema@.guard_escapes(columns)::json -> name) with ordinality as cells (cell, place)
+    group by place
+    having count(*) = json_array_length(@schema@.guard_escapes(about)::json -> 'key')
+  ) as keys
+$$;
+
+-- event_key at a place of arrays of values; without a place, of the image that they are.
+create or replace function @schema@.key_at(about text, image text, place bigint) returns text
+  language sql immutable parallel safe
+as $$
+  select case when place is null then @schema@.event_key(about, image) else (@schema@.event_keys(about, image))[place] end
+$$;
+
+-- The outbox by events. `row_id`: the id of the row that holds it, at most 127 above its own, for conditions that an
+-- index has to serve. place: where in arrays of values; null: the images are as they are. The planner takes it for its query.
+create or replace function @schema@.logged(keyed boolean)
+  returns table (
+    row_id bigint, row_place tid, id bigint, place bigint, xid xid8, at timestamptz, segment smallint, operation "char",
+    schema_name text, table_name text, about text, old text, new text, role text, application text, context text,
+    events integer, key text, old_key text)
+  language sql stable
+as $$
+  select outbox.id, outbox.ctid, coalesce(part.id, outbox.id), part.place, xid, at, segment, operation,
+    schema_name, table_name, about, coalesce(old, old_columns), coalesce(new, new_columns), role, application, context,
+    coalesce(cardinality(ids), 1),
+    case when not keyed then null
+      when part.place is null then @schema@.event_key(about, coalesce(new, old))
+      else keys.now[part.place] end,
+    case when not keyed or operation <> 'U' then null
+      when part.place is null then @schema@.event_key(about, old)
+      else keys.before[part.place] end
+  from @schema@.outbox
+  left join lateral (
+    select @schema@.event_keys(about, coalesce(new_columns, old_columns)) as now,
+      case operation when 'U' then @schema@.event_keys(about, old_columns) end as before
+    where keyed and ids is not null
+    offset 0 -- once for all events of a row
+  ) as keys on true
+  left join lateral unnest(ids) with ordinality as part (id, place) on true
+$$;

@@ -51,6 +51,7 @@ as $$
 #variable_conflict use_variable
 declare
   written bigint;
+  memory text;
 begin
   case coalesce(pg_sequence_last_value(@segment_sequence@), 0)
   @each_segment@ when @segment@ then
@@ -60,8 +61,11 @@ begin
     limit @single_rows@;
     get diagnostics written = row_count;
     if written = @single_rows@ then
+      memory := current_setting('work_mem');
+      perform set_config('work_mem', @schema@.packing_memory(memory), true);
       execute @schema@.packing_statement(tg_relid, 'I', @segment@)
       using tg_table_schema, tg_table_name, tg_argv[0], @context@;
+      perform set_config('work_mem', memory, true);
     end if;
   @end@
   else return null; -- capture is paused
@@ -87,6 +91,7 @@ as $$
 #variable_conflict use_variable
 declare
   written bigint;
+  memory text;
 begin
   case coalesce(pg_sequence_last_value(@segment_sequence@), 0)
   @each_segment@ when @segment@ then
@@ -102,8 +107,11 @@ begin
       full join (select row_number() over () as position, coalesce(n.*) as image from pgevents_new as n limit @single_rows@) as new_row using (position);
       get diagnostics written = row_count;
       if written = @single_rows@ then
+        memory := current_setting('work_mem');
+        perform set_config('work_mem', @schema@.packing_memory(memory), true);
         execute @schema@.packing_statement(tg_relid, 'U', @segment@)
         using tg_table_schema, tg_table_name, tg_argv[0], @context@;
+        perform set_config('work_mem', memory, true);
       end if;
     end if;
   @end@
@@ -127,6 +135,7 @@ as $$
 #variable_conflict use_variable
 declare
   written bigint;
+  memory text;
 begin
   case coalesce(pg_sequence_last_value(@segment_sequence@), 0)
   @each_segment@ when @segment@ then
@@ -136,8 +145,11 @@ begin
     limit @single_rows@;
     get diagnostics written = row_count;
     if written = @single_rows@ then
+      memory := current_setting('work_mem');
+      perform set_config('work_mem', @schema@.packing_memory(memory), true);
       execute @schema@.packing_statement(tg_relid, 'D', @segment@)
       using tg_table_schema, tg_table_name, tg_argv[0], @context@;
+      perform set_config('work_mem', memory, true);
     end if;
   @end@
   else return null; -- capture is paused

@@ -17,6 +17,7 @@ declare
   both_rows text := '(select row_number() over () as position, %s from pgevents_old as o) as o %s
     full join (select row_number() over () as position, %s from pgevents_new as n) as n %s using (position)
     where position > @single_rows@';
+  image text := $image$array_to_string(array[%s, '}'], '')$image$;
   with_old boolean := operation <> 'I';
   with_new boolean := operation <> 'D';
   columns record;
@@ -24,8 +25,8 @@ begin
   select count(*) as count,
     string_agg('o' || place, ', ' order by place) as old_names,
     string_agg('n' || place, ', ' order by place) as new_names,
-    string_agg(format('%L || json_agg(o%s)::text', label, place), ' || ' order by place) as old_image,
-    string_agg(format('%L || json_agg(n%s)::text', label, place), ' || ' order by place) as new_image,
+    string_agg(format('%L, json_agg(o%s)::text', label, place), ', ' order by place) as old_cells,
+    string_agg(format('%L, json_agg(n%s)::text', label, place), ', ' order by place) as new_cells,
     string_agg(format(size, 'o' || place), ' + ' order by place) as old_size,
     string_agg(format(size, 'n' || place), ' + ' order by place) as new_size
   into columns
@@ -36,6 +37,7 @@ begin
         -- As long as the text is, which need not be fetched for that.
         when atttypid in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'bytea'::regtype)
           then 'coalesce(octet_length(%1$s), 0)'
+        when atttypid = 'numeric'::regtype then 'coalesce(pg_column_size(%1$s), 0)'
         -- How long a compressed one is nobody knows.
         else 'coalesce(case when pg_column_compression(%1$s) is null then pg_column_size(%1$s) else @large_row@ end, 0)'
       end as size
@@ -49,8 +51,8 @@ begin
       'insert into @schema@.outbox_', segment,
       ' (id, ids, operation, schema_name, table_name, about, old_columns, new_columns, context)
       select max(id), array_agg(id), ', quote_literal(operation), ', $1, $2, $3, ',
-      case when with_old then columns.old_image || $end$ || '}'$end$ else 'null' end, ', ',
-      case when with_new then columns.new_image || $end$ || '}'$end$ else 'null' end, ', $4
+      case when with_old then format(image, columns.old_cells) else 'null' end, ', ',
+      case when with_new then format(image, columns.new_cells) else 'null' end, ', $4
       from (
         select nextval(''@schema@.outbox_id'') as id, ',
         concat_ws(', ', case when with_old then columns.old_names end, case when with_new then columns.new_names end), ' from ',
@@ -75,6 +77,15 @@ begin
       else format(both_rows, 'coalesce(o.*) as image', '', 'coalesce(n.*) as image', '')
     end);
 end
+$$;
+
+-- The memory that packing takes without writing to disk: what the writer may use, or 64 MiB, enough for some 200,000
+-- rows of twelve columns; with 4 MiB a statement on 100,000 rows takes a tenth longer.
+create or replace function @schema@.packing_memory(work_mem text) returns text
+  language sql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select greatest(pg_size_bytes(work_mem) / 1024, 65536) || 'kB'
 $$;
 
 -- The row images that arrays of values stand for, the one at a place of the arrays, from 1.

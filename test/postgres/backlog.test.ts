@@ -40,7 +40,7 @@ describe("Alert", () => {
     const last = reports.at(-1);
     assert.equal(last?.reached, "Bytes");
     assert.ok((last?.backlog.bytes ?? 0) > MAX_BYTES);
-    assert.deepEqual(await outbox.rows(), { 0: 24_000 });
+    assert.deepEqual(await outbox.events(), { 0: 24_000 });
     await outbox.catchUp("orders");
     const { backlog } = await outbox.keep({ maxBytes: MAX_BYTES });
     const [audit, orders] = backlog.callbacks;
@@ -63,7 +63,7 @@ describe("DropOldest", () => {
       assert.ok(backlog.bytes <= MAX_BYTES, `${backlog.bytes} bytes`);
     }
     const lost = await readDeliveryStatus(outbox.client, outbox.names, ["audit", "orders"]);
-    const kept = Object.values(await outbox.rows()).reduce((sum, count) => sum + count, 0);
+    const kept = Object.values(await outbox.events()).reduce((sum, count) => sum + count, 0);
     const [audit, orders] = lost;
     assert.equal(audit?.lostEvents, 24_100 - kept);
     assert.equal(orders?.lostEvents, 24_000 - kept, "what it had is not lost");
@@ -133,7 +133,7 @@ describe("DropOldest", () => {
       const { dropped, reached } = await outbox.keep(limits, day);
       assert.deepEqual([dropped, reached], [[], null]);
     }
-    const kept = await outbox.rows();
+    const kept = await outbox.events();
     assert.ok(Object.keys(kept).length >= 2, "and no more of it than has to");
   });
 
@@ -172,9 +172,9 @@ describe("Pause", () => {
       reports.flatMap((report) => report.capture ?? []),
       ["Paused"],
     );
-    const counts = Object.values(await outbox.rows());
+    const counts = Object.values(await outbox.events());
     assert.ok(counts.reduce((sum, count) => sum + count, 0) <= 24_000);
-    const before = await outbox.rows();
+    const before = await outbox.events();
     await client.query("create table parts (id integer) partition by range (id)");
     await client.query("create table parts_1 partition of parts for values from (0) to (10)");
     await outbox.build();

@@ -121,7 +121,7 @@ test("only the holder of the lanes takes what lies ready, once; who cancels leav
 });
 
 test("a segment is kept while a replay has not read it; emptied, it is told that events are gone", async (t) => {
-  const { client, catchUp, request, feed, take, done, keep, age, rows } = await scene(t);
+  const { client, catchUp, request, feed, take, done, keep, age, events: kept } = await scene(t);
   await client.query("insert into orders values (1, 'old')");
   await catchUp("orders");
   await catchUp("audit");
@@ -133,13 +133,13 @@ test("a segment is kept while a replay has not read it; emptied, it is told that
   await age("2 hours");
   await keep();
   await keep();
-  assert.deepEqual(Object.values(await rows()), [1], "the replay needs it");
+  assert.deepEqual(Object.values(await kept()), [1], "the replay needs it");
   await feed();
   await done((await take()).map(({ id }) => id));
   await feed();
   await keep();
   await keep();
-  assert.deepEqual(await rows(), {});
+  assert.deepEqual(await kept(), {});
   await client.query("insert into orders values (2, 'new')");
   await catchUp("orders");
   await assert.rejects(request({ from }), { code: "PGE_REPLAY_NOT_RETAINED" });

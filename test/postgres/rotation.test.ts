@@ -39,7 +39,7 @@ describe("rotation", () => {
     const first = await outbox.keep();
     assert.deepEqual([first.opened, first.emptied], [1, []]);
     await insert(outbox, 2, 1);
-    assert.deepEqual(await outbox.rows(), { 0: 1, 1: 1 });
+    assert.deepEqual(await outbox.events(), { 0: 1, 1: 1 });
     await outbox.catchUp("audit");
     assert.deepEqual((await outbox.keep()).emptied, [], "orders has not got it");
     await outbox.catchUp("orders");
@@ -48,7 +48,7 @@ describe("rotation", () => {
     await writer.query("begin; insert into orders values (3)");
     assert.deepEqual((await outbox.keep()).emptied, [0]);
     await writer.query("commit");
-    assert.deepEqual(await outbox.rows(), { 1: 2 });
+    assert.deepEqual(await outbox.events(), { 1: 2 });
   });
 
   test("a callback that is in the middle of a window keeps the segments of its rest, and only those", async (t) => {

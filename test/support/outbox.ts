@@ -23,8 +23,8 @@ export interface TestOutbox {
   catchUp(callback: string): Promise<void>;
   /** Makes the open segment older. */
   age(interval: string): Promise<void>;
-  /** Number of rows by segment, those without any left out. */
-  rows(): Promise<Record<string, number>>;
+  /** Number of events by segment, those without any left out. */
+  events(): Promise<Record<string, number>>;
 }
 
 /** Tables `orders (id integer primary key, note text)` and what a build makes. */
@@ -63,9 +63,9 @@ export async function testOutbox(t: TestEnd, url: string): Promise<TestOutbox> {
         [interval],
       );
     },
-    rows: async () => {
+    events: async () => {
       const { rows } = await client.query<{ segment: number; count: number }>(
-        "select segment, count(*)::integer as count from pgevents.outbox group by segment order by segment",
+        "select segment, count(*)::integer as count from pgevents.logged(false) group by segment order by segment",
       );
       return Object.fromEntries(rows.map(({ segment, count }) => [String(segment), count]));
     },

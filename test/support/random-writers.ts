@@ -103,10 +103,11 @@ async function finish(writer: Writer, random: Random): Promise<void> {
 function rowChange(random: Random, step: number): string {
   const [one, other, region] = [random(KEYS), random(KEYS), random(4)];
   const where = `id between ${one} and ${one + 2}`;
+  const count = random(6) === 0 ? 300 + random(300) : 1 + random(5); // many share rows of the outbox
   const statements = [
     `insert into orders (id, note, amount) values (${one}, 'n${step}', ${step})`,
     `insert into orders (id, note, amount) values (${one}, 'n${step}', ${step}) on conflict (id) do update set amount = ${step}`,
-    `insert into lines (order_id, line, amount) select ${one}, i, ${step} from generate_series(1, ${1 + random(5)}) as i on conflict do nothing`,
+    `insert into lines (order_id, line, amount) select ${one}, i, ${step} from generate_series(1, ${count}) as i on conflict do nothing`,
     `update orders set amount = ${step} where ${where}`,
     `update orders set id = ${other}, note = null where id = ${one}`,
     `update lines set line = line + 100, note = 'm${step}' where order_id = ${one} and line < 100`,

@@ -1,0 +1,365 @@
+/** Events of a statement on many rows, several of which share a row of the outbox (sql/functions_packing.sql). */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { captureNames } from "../../src/core/capture/names.ts";
+import { createPool } from "../../src/postgres/connect.ts";
+import { storeDeadLetter } from "../../src/postgres/dead-letters.ts";
+import { readDeliveryStatus } from "../../src/postgres/delivery-status.ts";
+import { OutboxReader } from "../../src/postgres/outbox.ts";
+import { requestReplay } from "../../src/postgres/replay.ts";
+import { OutboxCursor } from "../../src/worker/outbox-cursor.ts";
+import { type CaptureScene, captured } from "../support/capture-scene.ts";
+import { connect, type TestEnd } from "../support/postgres.ts";
+import { lossyImages, VALUE_TYPES, VALUES } from "../support/value-cases.ts";
+
+const NAMES = captureNames("pgevents");
+const ORDERS = "create table orders (id integer primary key, n integer, note text)";
+const upTo = (count: number, from = 1) => Array.from({ length: count }, (_, index) => from + index);
+
+/** Rows of the outbox that hold several events. */
+async function shared({ query }: Pick<CaptureScene, "query">): Promise<number> {
+  const { rows } = await query<{ count: number }>(
+    "select count(*)::integer as count from pgevents.outbox where cardinality(ids) > 1",
+  );
+  return rows[0]?.count ?? 0;
+}
+
+/** The images as SQL reads them, for what stays in the database: parked events, dead letters, replays. */
+async function stored({ query }: CaptureScene): Promise<unknown[]> {
+  const { rows } = await query(
+    "select id::text, key, old_key, old, new from pgevents.change_events() where operation in ('I', 'U', 'D') order by change_events.id",
+  );
+  return rows;
+}
+
+describe("many rows of one statement", () => {
+  test("come in the order in which they were written, each with its own id, old beside new", async (t) => {
+    const scene = await captured(t, ORDERS);
+    await scene.query("insert into orders select i, i, 'é🦉' || i from generate_series(1, 3000) as i");
+    assert.deepEqual(
+      await scene.lines(),
+      upTo(3000).map((id) => `Insert orders [${id}]`),
+    );
+    assert.ok((await shared(scene)) > 15);
+    await scene.query("update orders set n = n + 1");
+    const updates = await scene.told();
+    for (const { id, old, new: now } of updates) {
+      const [before, after] = [old, now].map((image) => JSON.parse(image ?? ""));
+      assert.deepEqual(after, { ...before, n: before.n + 1 }, id);
+    }
+    assert.deepEqual(
+      updates.map(({ key, oldKey }) => [key, oldKey]),
+      upTo(3000).map((id) => [`[${id}]`, null]),
+    );
+    await scene.query("update orders set id = id + 5000");
+    assert.deepEqual(
+      await scene.lines(),
+      upTo(3000).map((id) => `Update orders [${id}]>[${id + 5000}]`),
+    );
+    await scene.query("delete from orders where id % 2 = 0");
+    const deleted = await scene.told();
+    assert.deepEqual(
+      deleted.map(({ old, new: now }) => [JSON.parse(old ?? ""), now]),
+      upTo(1500).map((half) => [{ id: 5000 + 2 * half, n: 2 * half + 1, note: `é🦉${2 * half}` }, null]),
+    );
+    const ids = await stored(scene);
+    assert.equal(new Set(ids.map((row) => (row as { id: string }).id)).size, 10_500);
+  });
+
+  test("of every type, hold each value to the last digit, read by a worker and in the database", async (t) => {
+    const types = Object.keys(VALUES);
+    const scene = await captured(
+      t,
+      `${VALUE_TYPES} create table v (id integer generated always as identity primary key, ${types.map((type, index) => `c${index} ${type}`).join(", ")})`,
+    );
+    for (const [index, type] of types.entries())
+      for (const value of VALUES[type] ?? [])
+        await scene.query(`insert into v (c${index}) values (${value})`);
+    const columns = types.map((_, index) => `c${index}`).join(", ");
+    await scene.query(
+      `insert into v (${columns}) select ${columns} from v cross join generate_series(1, 4) as i order by random()`,
+    );
+    assert.ok((await shared(scene)) > 0);
+    await scene.query("update v set c0 = 0");
+    const events = await scene.told();
+    const inserts = events.filter(({ operation }) => operation === "Insert");
+    const updates = events.filter(({ operation }) => operation === "Update");
+    assert.deepEqual(
+      await lossyImages(
+        scene,
+        "v",
+        updates.map((event) => event.new),
+      ),
+      [],
+    );
+    const written = new Map(inserts.map((event) => [event.key, event.new]));
+    for (const { key, old } of updates) assert.equal(old, written.get(key));
+    assert.deepEqual(
+      await stored(scene),
+      events.map(({ id, key, oldKey, old, new: now }) => ({ id, key, old_key: oldKey, old, new: now })),
+    );
+  });
+
+  test("with columns of any name, whatever the session's settings are", async (t) => {
+    const names = [
+      "id",
+      "%s",
+      "$1",
+      "'",
+      '"',
+      "\\",
+      "\\u0041\u007f2",
+      "é🦉\n\t",
+      "__proto__",
+      "n1",
+      "o",
+      "}",
+    ];
+    const columns = names.map((name) => `"${name.replaceAll('"', '""')}"`);
+    const scene = await captured(
+      t,
+      `create table v (${columns.map((column, index) => `${column} ${index === 0 ? "integer primary key" : "json"}`).join(", ")})`,
+    );
+    await scene.query(
+      "set standard_conforming_strings = off; set quote_all_identifiers = on; set datestyle = 'German'; set work_mem = '64kB'",
+    );
+    const value = String.raw`{"\\u0000": "\ud800\\\"", "a" : [ 1.10, {} ] }`;
+    await scene.query(
+      `insert into v select i${", $1::text::json".repeat(names.length - 1)} from generate_series(1, 600) as i`,
+      [value],
+    );
+    assert.ok((await shared(scene)) > 0);
+    const { rows } = await scene.query<{ memory: string }>("select current_setting('work_mem') as memory");
+    assert.equal(rows[0]?.memory, "64kB", "as the writer had it");
+    const events = await scene.told();
+    assert.deepEqual(
+      events.map((event) => event.new),
+      upTo(600).map(
+        (id) =>
+          `{${names.map((name, index) => `${JSON.stringify(name)}:${index === 0 ? id : value}`).join(",")}}`,
+      ),
+    );
+    assert.deepEqual(
+      await stored(scene),
+      events.map(({ id, key, new: now }) => ({ id, key, old_key: null, old: null, new: now })),
+    );
+  });
+
+  test("some of them large: these have rows of their own, and all come in their order", async (t) => {
+    const scene = await captured(t, `${ORDERS}; alter table orders add column document jsonb`);
+    await scene.query(`insert into orders
+      select i, i, case when i % 100 = 0 then repeat('x', i * 20) when i = 777 then repeat(chr(1), 1000000) end,
+        case when i % 150 = 0 then to_jsonb(repeat('y', 100000)) end
+      from generate_series(1, 1500) as i`);
+    await scene.query("update orders set n = 0");
+    const { rows } = await scene.query<{ most: number }>(
+      "select max(octet_length(concat(old_columns, new_columns)))::integer as most from pgevents.outbox where cardinality(ids) > 1",
+    );
+    assert.ok(Number(rows[0]?.most) < 2 ** 20, `${rows[0]?.most} bytes`);
+    const events = await scene.told();
+    const inserts = events.slice(0, 1500);
+    assert.deepEqual(
+      inserts.map(({ operation, key }) => `${operation} ${key}`),
+      upTo(1500).map((id) => `Insert [${id}]`),
+    );
+    const updates = events.slice(1500);
+    const images = updates.map((event) => event.new);
+    assert.deepEqual(await lossyImages(scene, "orders", images), []);
+    assert.deepEqual(
+      new Map(updates.map(({ key, old }) => [key, old])),
+      new Map(inserts.map((event) => [event.key, event.new])),
+    );
+  });
+
+  test("are not put together where columns are many, or characters of the database may have to be replaced", async (t) => {
+    const wide = await captured(
+      t,
+      `create table wide (id integer primary key, ${upTo(100).map((n) => `c${n} text`)})`,
+    );
+    const latin = await captured(t, "create table wide (id integer primary key, c1 text)", {
+      encoding: "LATIN1",
+    });
+    for (const scene of [wide, latin]) {
+      await scene.query("insert into wide select i, 'é' from generate_series(1, 400) as i");
+      await scene.query("update wide set c1 = 'è'");
+      await scene.query("delete from wide");
+      const events = await scene.told();
+      assert.deepEqual(
+        events.map(({ operation, key }) => `${operation} ${key}`),
+        ["Insert", "Update", "Delete"].flatMap((operation) => upTo(400).map((id) => `${operation} [${id}]`)),
+      );
+      for (const { old, new: now } of events.slice(400, 800))
+        assert.deepEqual([JSON.parse(old ?? "").c1, JSON.parse(now ?? "").c1], ["é", "è"]);
+      assert.equal(await shared(scene), 0);
+    }
+  });
+
+  test("have the columns of their time, whatever becomes of these before they are read", async (t) => {
+    const scene = await captured(t, ORDERS);
+    await scene.query("alter table orders drop column n; alter table orders add column m integer default 7");
+    await scene.query("insert into orders (id, note) select i, 'a' from generate_series(1, 500) as i");
+    await scene.query("alter table orders rename column note to text; alter table orders drop column m");
+    await scene.query("update orders set text = 'b'");
+    const events = await scene.told();
+    assert.deepEqual(
+      events.map(({ key, new: now }) => [key, now]),
+      [
+        ...upTo(500).map((id) => [`[${id}]`, `{"id":${id},"note":"a","m":7}`]),
+        ...upTo(500).map((id) => [`[${id}]`, `{"id":${id},"text":"b"}`]),
+      ],
+    );
+  });
+
+  test("G1 of several writers at once, whose ids are mixed, are read once each from any position", async (t) => {
+    const scene = await captured(t, ORDERS);
+    const writers = await Promise.all(upTo(4).map(() => connect(t, scene.url)));
+    await Promise.all(
+      writers.map((writer, index) =>
+        writer.query(
+          "insert into orders select i, 1, 'a' from generate_series($1::integer, $1 + 2999) as i",
+          [1 + index * 3000],
+        ),
+      ),
+    );
+    const events = await scene.told();
+    assert.deepEqual(
+      events.map(({ key }) => Number(key?.slice(1, -1))).sort((a, b) => a - b),
+      upTo(12_000),
+    );
+    const pool = createPool(scene.settings, "worker", 1);
+    t.after(() => pool.end());
+    const { rows } = await scene.query<{ now: string }>("select pg_current_snapshot()::text as now");
+    for (const at of [300, 1000, 5001, 11_999]) {
+      const aheadId = events[at - 1]?.id ?? "";
+      const cursor = new OutboxCursor(new OutboxReader(pool, NAMES), {
+        seen: "3:3:",
+        ahead: rows[0]?.now ?? "",
+        aheadId,
+      });
+      const rest: string[] = [];
+      for (let complete = false; !complete; ) {
+        const read = await cursor.read();
+        rest.push(
+          ...(read?.rows ?? []).flatMap(({ event }) => (event.operation === "Insert" ? [event.id] : [])),
+        );
+        complete = read?.complete ?? true;
+      }
+      assert.deepEqual(
+        rest,
+        events.slice(at).map(({ id }) => id),
+        `after ${at}`,
+      );
+    }
+  });
+
+  test("G2 shared out among workers, each goes to the holder of its lane, with the key that it has otherwise", async (t) => {
+    const scene = await captured(t, ORDERS);
+    await scene.query("insert into orders select i, 1, 'a' from generate_series(1, 900) as i");
+    await scene.query("update orders set id = -id where id % 3 = 0");
+    const events = await scene.told();
+    const pool = createPool(scene.settings, "worker", 1);
+    t.after(() => pool.end());
+    const reader = new OutboxReader(pool, NAMES);
+    const { rows } = await scene.query<{ now: string; last: string }>(
+      "select pg_current_snapshot()::text as now, (select last_value::text from pgevents.outbox_id) as last",
+    );
+    const read = async (lanes: number) => {
+      const all = [];
+      for (let after = "0", complete = false; !complete; ) {
+        const slice = await reader.readSlice("3:3:", rows[0]?.now ?? "", after, rows[0]?.last ?? "", lanes);
+        all.push(...slice.rows.filter(({ event }) => event.operation !== "SchemaChange"));
+        ({ upTo: after, complete } = slice);
+      }
+      return all;
+    };
+    const [some, others] = [await read(0x0000ffff), await read(0xffff0000)];
+    const crossing = some.filter((one) => one.crossing !== undefined).map(({ event }) => event.id);
+    assert.ok(crossing.length > 50 && crossing.length < 300, "keys that change go from lane to lane");
+    assert.equal(some.length + others.length, events.length + crossing.length);
+    const told = new Map([...some, ...others].map(({ event }) => [event.id, event]));
+    assert.deepEqual(
+      events.map(({ id }) => told.get(id)),
+      events,
+    );
+  });
+});
+
+describe("of events that share a row", () => {
+  async function scene(t: TestEnd) {
+    const one = await captured(t, ORDERS);
+    await one.query("insert into orders select i, i, 'a' from generate_series(1, 1000) as i");
+    const events = await one.told();
+    const pool = createPool(one.settings, "worker", 1);
+    t.after(() => pool.end());
+    return { ...one, events, pool, reader: new OutboxReader(pool, NAMES) };
+  }
+
+  test("one is a dead letter, or parked, by itself", async (t) => {
+    const { query, events, pool, reader } = await scene(t);
+    await query("update pgevents.callback set holder = 'me', term = 3");
+    const [refused, parked] = [events[499], events[700]];
+    assert.ok(refused !== undefined && parked !== undefined);
+    const { id, transactionId } = refused;
+    const letter = {
+      callback: "a",
+      id,
+      transactionId,
+      attempts: 1,
+      error: "no",
+      letterOf: "",
+      forward: null,
+    };
+    assert.equal(await storeDeadLetter(pool, NAMES, letter), true);
+    assert.deepEqual(
+      (await reader.readDeadLetters("a", [id])).map((event) => [event.key, event.new]),
+      [[refused.key, refused.new]],
+    );
+    const { rows } = await query(
+      "select pgevents.park_events('a', '{0}', '{3}', $1, $2, '{1}', '{no}') as ids",
+      [[parked.transactionId], [parked.id]],
+    );
+    assert.deepEqual(rows, [{ ids: [parked.id] }]);
+    const again = await reader.readParked("a", parked.id);
+    assert.deepEqual([again?.key, again?.new], [parked.key, parked.new]);
+  });
+
+  test("those are pending, replayed and lost that were not delivered, were, or are gone: none more", async (t) => {
+    const { query, events, pool, url } = await scene(t);
+    await query("update pgevents.callback set seen = '3:3:', ahead = pg_current_snapshot(), ahead_id = $1", [
+      events[599]?.id,
+    ]);
+    const [status] = await readDeliveryStatus(pool, NAMES, ["a"]);
+    assert.equal(status?.pending, 400);
+    const { rows } = await query<{ events: number; needed: boolean }>(
+      "select events::integer, pgevents.segment_is_needed(0::smallint) as needed from pgevents.unread_in_segment(0::smallint, 10000)",
+    );
+    assert.deepEqual(rows, [{ events: 400, needed: true }]);
+
+    const client = await connect(t, url);
+    const plan = await requestReplay(
+      client,
+      NAMES,
+      {
+        callback: "a",
+        from: { kind: "Id", id: events[349]?.id ?? "" },
+        until: null,
+        untilId: null,
+        tables: null,
+        available: false,
+      },
+      { tables: null, operations: null, schemaChanges: "Exclude" },
+      "apply",
+    );
+    assert.deepEqual([plan.events, plan.exact], [251, true]);
+    while ((await client.query("select pgevents.feed_replay('a', null, 10000) as fed")).rows[0]?.fed)
+      if ((await client.query("select from pgevents.replay where read_id >= until_id")).rows.length > 0)
+        break;
+    const laid = await query(
+      "select id::text, key, new from pgevents.parked where replay = 1 order by parked.id",
+    );
+    assert.deepEqual(
+      laid.rows,
+      events.slice(349, 600).map(({ id, key, new: now }) => ({ id, key, new: now })),
+    );
+  });
+});

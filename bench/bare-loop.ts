@@ -1,6 +1,7 @@
 /** The limit to compare with: reads the outbox by a cursor and POSTs strings, without order, retry or checkpoint. */
 import pg from "pg";
 import { Agent } from "undici";
+import { unpackImages } from "../src/core/delivery/packed-images.ts";
 
 const [url = "", target = "", perRequest = "1", inFlight = "16"] = process.argv.slice(2);
 const agent = new Agent({ connections: Number(inFlight), pipelining: 1, allowH2: false });
@@ -8,7 +9,7 @@ const { origin, pathname } = new URL(target);
 const client = new pg.Client({ connectionString: url });
 await client.connect();
 await client.query(
-  "begin; declare events no scroll cursor for select id, xid, table_name, new from pgevents.outbox order by id",
+  "begin; declare events no scroll cursor for select coalesce(ids::text[], array[id::text]), xid, table_name, new, new_columns from pgevents.outbox order by id",
 );
 let open = 0;
 let resume: (() => void) | null = null;
@@ -27,11 +28,15 @@ async function post(body: string): Promise<void> {
 }
 
 for (;;) {
-  const { rows } = await client.query<[string, string, string, string]>({
+  const { rows: read } = await client.query<[string[], string, string, string | null, string]>({
     text: "fetch 1000 from events",
     rowMode: "array",
   });
-  if (rows.length === 0) break;
+  if (read.length === 0) break;
+  const rows = read.flatMap(([ids, xid, table, row, columns]) => {
+    const images = row === null ? unpackImages(columns) : [row];
+    return ids.map((id, place) => [id, xid, table, images[place]]);
+  });
   for (let at = 0; at < rows.length; at += Number(perRequest)) {
     const events = rows
       .slice(at, at + Number(perRequest))

@@ -49,7 +49,7 @@ for (const owner of [true, false]) {
     await source.build();
     assert.match(await source.build("--check"), /^Nothing changed: 12 tables captured/m);
     const { rows } = await database.query(
-      "select count(*)::int as captured from pgevents.outbox where operation = 'I'",
+      "select count(*)::int as captured from pgevents.logged(false) where operation = 'I'",
     );
     assert.deepEqual(rows, [{ captured: written }]);
   });

@@ -118,7 +118,7 @@ test("G1 a logical replica whose sequences were not copied keeps the backlog", a
   );
   await insertOneByOne(before, 101, 110);
   const count =
-    "select (select count(*) from orders) = 110 and (select count(*) from pgevents.outbox) >= 110 as whole";
+    "select (select count(*) from orders) = 110 and (select count(*) from pgevents.logged(false)) >= 110 as whole";
   await eventually(async () => (await after.query(count)).rows[0]?.whole, { what: "the subscription" });
   await after.query("drop subscription copy");
 

@@ -52,7 +52,7 @@ function untilShared(database: TestDatabase, expected: readonly number[]): Promi
 /** All changes have come, in an order that rebuilds the table. */
 async function assertComplete(database: TestDatabase, receiver: Receiver): Promise<void> {
   const { rows } = await database.query<{ captured: number }>(
-    "select count(*)::integer as captured from pgevents.outbox where operation <> 'S'",
+    "select count(*)::integer as captured from pgevents.logged(false) where operation <> 'S'",
   );
   const captured = rows[0]?.captured ?? 0;
   await receiver.waitFor((events) => new Set(events.map(({ id }) => id)).size >= captured, 60_000);

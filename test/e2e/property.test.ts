@@ -52,7 +52,7 @@ async function rebuilds(t: TestContext, seed: number, owner: boolean, workerCoun
     },
   });
   const { rows } = await database.query<{ captured: number }>(
-    "select count(*)::int as captured from pgevents.outbox where operation <> 'S'",
+    "select count(*)::int as captured from pgevents.logged(false) where operation <> 'S'",
   );
   const captured = rows[0]?.captured ?? 0;
   assert.ok(captured > STEPS / 5, `${captured} events`);

@@ -44,7 +44,7 @@ test("Pause: the operator pauses capture, and lets it go on when the limit is ta
   await sceneWith(scene, { onLimit: "Pause" });
   await scene.waitFor("Delivering", "False", "CapturePaused");
   assert.match((await scene.get())?.status?.delivery?.capturePausedSince ?? "", /^\d{4}-.*Z$/);
-  const count = "select count(*)::integer as count from pgevents.outbox";
+  const count = "select count(*)::integer as count from pgevents.logged(false)";
   const { rows } = await scene.database.query<{ count: number }>(count);
   const before = rows[0]?.count ?? 0;
   await scene.database.query("update orders set total = 1 where id = 1");

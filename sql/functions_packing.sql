@@ -89,11 +89,11 @@ as $$
 $$;
 
 -- The row images that arrays of values stand for, the one at a place of the arrays, from 1.
-create or replace function @schema@.image_at(columns text, place bigint) returns text
+create or replace function @schema@.image_at(columns text, place integer) returns text
   language sql immutable parallel safe
   set search_path = pg_catalog, pg_temp
 as $$
-  select '{' || @schema@.unguard_escapes(string_agg(to_json(name)::text || ':' || (cells -> place::integer - 1)::text, ',' order by position)) || '}'
+  select '{' || @schema@.unguard_escapes(string_agg(to_json(name)::text || ':' || (cells -> place - 1)::text, ',' order by position)) || '}'
   from json_each(@schema@.guard_escapes(columns)::json) with ordinality as column_cells (name, cells, position)
 $$;
 
@@ -113,7 +113,7 @@ as $$
 $$;
 
 -- event_key at a place of arrays of values; without a place, of the image that they are.
-create or replace function @schema@.key_at(about text, image text, place bigint) returns text
+create or replace function @schema@.key_at(about text, image text, place integer) returns text
   language sql immutable parallel safe
 as $$
   select case when place is null then @schema@.event_key(about, image) else (@schema@.event_keys(about, image))[place] end
@@ -123,26 +123,28 @@ $$;
 -- index has to serve. place: where in arrays of values; null: the images are as they are. The planner takes it for its query.
 create or replace function @schema@.logged(keyed boolean)
   returns table (
-    row_id bigint, row_place tid, id bigint, place bigint, xid xid8, at timestamptz, segment smallint, operation "char",
+    row_id bigint, row_place tid, id bigint, place integer, xid xid8, at timestamptz, segment smallint, operation "char",
     schema_name text, table_name text, about text, old text, new text, role text, application text, context text,
     events integer, key text, old_key text)
   language sql stable
 as $$
-  select outbox.id, outbox.ctid, coalesce(part.id, outbox.id), part.place, xid, at, segment, operation,
+  select id, row_place, coalesce(ids[part], id), case when ids is not null then part end, xid, at, segment, operation,
     schema_name, table_name, about, coalesce(old, old_columns), coalesce(new, new_columns), role, application, context,
     coalesce(cardinality(ids), 1),
     case when not keyed then null
-      when part.place is null then @schema@.event_key(about, coalesce(new, old))
-      else keys.now[part.place] end,
+      when ids is null then @schema@.event_key(about, coalesce(new, old))
+      else keys[part] end,
     case when not keyed or operation <> 'U' then null
-      when part.place is null then @schema@.event_key(about, old)
-      else keys.before[part.place] end
-  from @schema@.outbox
-  left join lateral (
-    select @schema@.event_keys(about, coalesce(new_columns, old_columns)) as now,
-      case operation when 'U' then @schema@.event_keys(about, old_columns) end as before
-    where keyed and ids is not null
-    offset 0 -- once for all events of a row
-  ) as keys on true
-  left join lateral unnest(ids) with ordinality as part (id, place) on true
+      when ids is null then @schema@.event_key(about, old)
+      else old_keys[part] end
+  from (
+    select outbox.*, outbox.ctid as row_place, keys, old_keys, generate_series(1, coalesce(cardinality(ids), 1)) as part
+    from @schema@.outbox
+    left join lateral (
+      select @schema@.event_keys(about, coalesce(new_columns, old_columns)) as keys,
+        case operation when 'U' then @schema@.event_keys(about, old_columns) end as old_keys
+      where keyed and ids is not null
+      offset 0 -- once for all events of a row
+    ) as packed on true
+  ) as parts
 $$;

@@ -78,7 +78,7 @@ create or replace function @schema@.read_fresh(
     seen pg_snapshot, row_limit integer, deferred_bytes integer, ahead pg_snapshot default null, lanes bigint default null)
   returns table (
     snapshot text, id bigint, xid xid8, at json, operation "char", schema_name text, table_name text,
-    key text, old_key text, old text, new text, role text, application text, context text, bytes integer, about text, place bigint, packed_in text, lane integer, old_lane integer)
+    key text, old_key text, old text, new text, role text, application text, context text, bytes integer, about text, place integer, packed_in text, lane integer, old_lane integer)
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
@@ -109,12 +109,8 @@ begin
           case when lanes is not null and operation = 'U' then @schema@.lane_of(schema_name, table_name, old_key) end as old_lane
         from (
           select *
-          from (
-            select * from @schema@.logged(lanes is not null) where xid >= first_new
-            union all
-            select * from @schema@.logged(lanes is not null) where xid = any (running)
-          ) as every
-          where ahead is null or pg_visible_in_snapshot(xid, ahead)
+          from @schema@.logged(lanes is not null)
+          where (xid >= first_new or xid = any (running)) and (ahead is null or pg_visible_in_snapshot(xid, ahead))
           offset 0 -- or a key would be taken once for each place that uses it
         ) as keyed
       ) as every
@@ -132,7 +128,7 @@ create or replace function @schema@.read_slice(
     seen pg_snapshot, ahead pg_snapshot, after bigint, last bigint, deferred_bytes integer, lanes bigint default null)
   returns table (
     snapshot text, id bigint, xid xid8, at json, operation "char", schema_name text, table_name text,
-    key text, old_key text, old text, new text, role text, application text, context text, bytes integer, about text, place bigint, packed_in text, lane integer, old_lane integer)
+    key text, old_key text, old text, new text, role text, application text, context text, bytes integer, about text, place integer, packed_in text, lane integer, old_lane integer)
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off

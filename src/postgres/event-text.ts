@@ -70,17 +70,7 @@ export function sharedRowOf({ fields: { 4: bytes, 16: row } }: ToldEvent): strin
   return row === "" || Number(bytes) > DEFERRED_BYTES ? null : row;
 }
 
-/** An event's text with the images of the row that it shares: of all its events, by their places. */
-export function withImages({ fields, gaps }: ToldEvent, images: SharedImages): ToldEvent {
-  const [id, xid, at, operation, bytes, key, oldKey, , , ...others] = fields;
-  const place = Number(fields[15]) - 1;
-  const image = (all: readonly string[] | null) => all?.[place] ?? "";
-  return {
-    fields: [id, xid, at, operation, bytes, key, oldKey, image(images.old), image(images.new), ...others],
-    gaps,
-  };
-}
-
+/** Of all events that share a row, by their places. */
 export interface SharedImages {
   readonly old: readonly string[] | null;
   readonly new: readonly string[] | null;
@@ -90,11 +80,14 @@ export class EventTexts {
   readonly #tableNames = new Map<string, string>();
   readonly #abouts = new Map<string, About>();
 
-  read({ fields: told, gaps }: ToldEvent, lanes: number | null): ReadEvent {
+  /** @param images of the row that it shares; none: they are in its text, or left out */
+  read({ fields: told, gaps }: ToldEvent, lanes: number | null, images?: SharedImages): ReadEvent {
     const fields = gaps ? (told.map((field = "") => bare(field)) as Fields) : told;
-    const [id, transactionId, at, operation, size, key, oldKey, old, image, role, application, context] =
+    const [id, transactionId, at, operation, size, key, oldKey, ownOld, ownNew, role, application, context] =
       fields;
-    const [, , , , , , , , , , , , schema, table, about, , , lane, oldLane] = fields;
+    const [, , , , , , , , , , , , schema, table, about, place, , lane, oldLane] = fields;
+    const old = images === undefined ? ownOld : (images.old?.[Number(place) - 1] ?? "");
+    const image = images === undefined ? ownNew : (images.new?.[Number(place) - 1] ?? "");
     const bytes = Number(size);
     const { columns, version } = about === "" ? NOTHING_ABOUT : this.#aboutOf(about);
     // From the images, unless these were left out or the lanes were wanted.

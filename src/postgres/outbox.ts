@@ -12,15 +12,7 @@ import type { CaptureNames } from "../core/capture/names.ts";
 import { ofParkedId, type ReadEvent } from "../core/delivery/entry.ts";
 import { unpackImages } from "../core/delivery/packed-images.ts";
 import type { ChangeEvent, Resent } from "../core/event.ts";
-import {
-  DEFERRED_BYTES,
-  EventTexts,
-  eventText,
-  type SharedImages,
-  sharedRowOf,
-  told,
-  withImages,
-} from "./event-text.ts";
+import { DEFERRED_BYTES, EventTexts, eventText, type SharedImages, sharedRowOf, told } from "./event-text.ts";
 import { bare, isStandIn, readably, type Wording } from "./unreadable.ts";
 
 export const ROWS_PER_READ = 1000;
@@ -132,7 +124,7 @@ export class OutboxReader {
     const { rows } = await readably(this.#schema, ({ text }) =>
       this.#pool.query<[string | null, string | null, number | null]>({
         text: `
-          select ${text("old")}, ${text("new")}, place::integer from ${this.#schema}.logged(false)
+          select ${text("old")}, ${text("new")}, place from ${this.#schema}.logged(false)
           where xid = $1::xid8 and row_id >= $2::bigint and id = $2::bigint`,
         values: [event.transactionId, event.id],
         rowMode: "array",
@@ -236,7 +228,7 @@ export class OutboxReader {
       const row = rows === null ? null : sharedRowOf(event);
       if (row === null) return this.#texts.read(event, lanes);
       const images = rows?.get(row);
-      return images === undefined ? [] : this.#texts.read(withImages(event, images), lanes);
+      return images === undefined ? [] : this.#texts.read(event, lanes, images);
     });
   }
 
@@ -269,7 +261,7 @@ function storedEvents(wording: Wording, query: string, deferred?: number): strin
       select id, xid, to_json(at at time zone 'UTC') as at, operation, ${deferred === undefined ? "0" : bytes} as bytes,
         key, old_key, ${image("old")}, ${image("new")}, null::text as role, null::text as application, context,
         schema_name, table_name, json_build_object('version', schema_version)::text as about,
-        null::bigint as place, null::text as packed_in, null::integer as lane, null::integer as old_lane, replay, letter_of, letter
+        null::integer as place, null::text as packed_in, null::integer as lane, null::integer as old_lane, replay, letter_of, letter
       from (${query}) as stored
     ) as one
     order by one.id, letter_of`;

@@ -39,7 +39,7 @@ begin
           then 'coalesce(octet_length(%1$s), 0)'
         when atttypid = 'numeric'::regtype then 'coalesce(pg_column_size(%1$s), 0)'
         -- How long a compressed one is nobody knows.
-        else 'coalesce(case when pg_column_compression(%1$s) is null then pg_column_size(%1$s) else @large_row@ end, 0)'
+        else 'coalesce(case when pg_column_compression(%1$s) is null then pg_column_size(%1$s) else @large_row@ + 1 end, 0)'
       end as size
     from (
       select *, row_number() over (order by attnum) as place from pg_attribute

@@ -80,7 +80,7 @@ export class EventTexts {
   readonly #tableNames = new Map<string, string>();
   readonly #abouts = new Map<string, About>();
 
-  /** @param images of the row that it shares; none: they are in its text, or left out */
+  /** @param images of the row that it shares, larger than in there by its columns' names; none: in its text, or left out */
   read({ fields: told, gaps }: ToldEvent, lanes: number | null, images?: SharedImages): ReadEvent {
     const fields = gaps ? (told.map((field = "") => bare(field)) as Fields) : told;
     const [id, transactionId, at, operation, size, key, oldKey, ownOld, ownNew, role, application, context] =
@@ -88,7 +88,7 @@ export class EventTexts {
     const [, , , , , , , , , , , , schema, table, about, place, , lane, oldLane] = fields;
     const old = images === undefined ? ownOld : (images.old?.[Number(place) - 1] ?? "");
     const image = images === undefined ? ownNew : (images.new?.[Number(place) - 1] ?? "");
-    const bytes = Number(size);
+    const bytes = images === undefined ? Number(size) : Buffer.byteLength(old) + Buffer.byteLength(image);
     const { columns, version } = about === "" ? NOTHING_ABOUT : this.#aboutOf(about);
     // From the images, unless these were left out or the lanes were wanted.
     const fromImages = key === "" && operation !== "S";
@@ -108,7 +108,7 @@ export class EventTexts {
       context: role === "" ? context || "{}" : contextText(role, application, context),
       schemaVersion: version,
     };
-    const deferred = bytes > DEFERRED_BYTES;
+    const deferred = images === undefined && bytes > DEFERRED_BYTES;
     const read: ReadEvent = { event: gaps ? withStandIns(event, told) : event, bytes, deferred };
     return lanes === null ? read : { ...read, ...crossingOf(operation, Number(lane), oldLane ?? "", lanes) };
   }

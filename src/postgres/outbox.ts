@@ -66,8 +66,9 @@ export class OutboxReader {
     );
     const snapshot = ahead ?? (rows[0]?.[0] as string);
     const texts = rows.flatMap(([, text]) => (text === null ? [] : [text]));
-    const complete = texts.length < ROWS_PER_READ;
-    return { snapshot, rows: await this.#readEvents(texts, lanes), complete };
+    const events = await this.#readEvents(texts, lanes);
+    if (events === null) return this.readFresh(seen, ahead, lanes);
+    return { snapshot, rows: events, complete: texts.length < ROWS_PER_READ };
   }
 
   /** The end of the window that begins at `seen`, for all holders of a callback's lanes; null: nothing is new. */
@@ -111,8 +112,12 @@ export class OutboxReader {
         }),
       );
       if (rows.length > 0) {
-        const texts = rows.map(([text]) => text);
-        return { rows: await this.#readEvents(texts, lanes), upTo: String(upTo), complete: upTo >= end };
+        const events = await this.#readEvents(
+          rows.map(([text]) => text),
+          lanes,
+        );
+        if (events === null) return this.readSlice(seen, ahead, String(from), last, lanes);
+        return { rows: events, upTo: String(upTo), complete: upTo >= end };
       }
       from = upTo;
     }
@@ -219,17 +224,13 @@ export class OutboxReader {
     return rows[0]?.[0] as string;
   }
 
-  /** Events with their images, those left out that were dropped meanwhile. */
-  async #readEvents(texts: readonly string[], lanes: number | null): Promise<ReadEvent[]> {
+  /** Null when rows that hold the images are not where they were any more: what is there has to be read again. */
+  async #readEvents(texts: readonly string[], lanes: number | null): Promise<ReadEvent[] | null> {
     const events = texts.map(told);
     const shared = new Set(events.flatMap((event) => sharedRowOf(event) ?? []));
     const rows = shared.size === 0 ? null : await this.#readShared([...shared]);
-    return events.flatMap((event) => {
-      const row = rows === null ? null : sharedRowOf(event);
-      if (row === null) return this.#texts.read(event, lanes);
-      const images = rows?.get(row);
-      return images === undefined ? [] : this.#texts.read(event, lanes, images);
-    });
+    if (rows !== null && rows.size < shared.size) return null;
+    return events.map((event) => this.#texts.read(event, lanes, rows?.get(sharedRowOf(event) ?? "")));
   }
 
   /** The images of rows that several events share. @param shared see `sharedRowOf` */

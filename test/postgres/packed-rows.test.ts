@@ -1,6 +1,7 @@
 /** Events of a statement on many rows, several of which share a row of the outbox (sql/functions_packing.sql). */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import type pg from "pg";
 import { captureNames } from "../../src/core/capture/names.ts";
 import { createPool } from "../../src/postgres/connect.ts";
 import { storeDeadLetter } from "../../src/postgres/dead-letters.ts";
@@ -328,6 +329,32 @@ describe("of events that share a row", () => {
     const again = await reader.readParked("a", parked.id);
     assert.deepEqual([again?.key, again?.new], [parked.key, parked.new]);
   });
+
+  for (const [what, change, left] of [
+    ["moved", "update pgevents.outbox set at = at", 1000],
+    ["dropped", "truncate pgevents.outbox_0", 0],
+  ] as const)
+    test(`those come whose row was ${what} while it was read: ${left} of 1000`, async (t) => {
+      const { query, pool, events } = await scene(t);
+      let changed = 0;
+      const changing = new Proxy(pool, {
+        get: (target, name) =>
+          name !== "query"
+            ? Reflect.get(target, name)
+            : async (config: pg.QueryConfig) => {
+                if (config.name === "pgevents_shared" && changed++ === 0) await query(change);
+                return target.query(config);
+              },
+      });
+      const { rows } = await new OutboxReader(changing, NAMES).readFresh("3:3:");
+      assert.ok(changed > 0);
+      const inserts = rows.filter(({ event }) => event.operation === "Insert");
+      assert.ok(inserts.every(({ event, bytes }) => bytes === Buffer.byteLength(event.new ?? "")));
+      assert.deepEqual(
+        inserts.map(({ event }) => event.new),
+        events.slice(0, left).map((event) => event.new),
+      );
+    });
 
   test("those are pending, replayed and lost that were not delivered, were, or are gone: none more", async (t) => {
     const { query, events, pool, url } = await scene(t);

@@ -7,7 +7,8 @@ import { createPool } from "../../src/postgres/connect.ts";
 import { removeCapture } from "../../src/postgres/removal.ts";
 import { schemaFingerprint } from "../../src/postgres/schema-watch.ts";
 import { captured } from "../support/capture-scene.ts";
-import { connect, type TestDatabase, type TestEnd } from "../support/postgres.ts";
+import { connect, ownServer, type TestDatabase, type TestEnd } from "../support/postgres.ts";
+import { eventually } from "../support/processes.ts";
 
 const OPERATIONS = ["Insert" as const, "Update" as const, "Delete" as const, "Truncate" as const];
 
@@ -220,6 +221,26 @@ describe("capture of a superuser", () => {
       "select from pg_shdepend where dbid = (select oid from pg_database where datname = current_database()) and refobjid = to_regrole('pgevents_capture')",
     );
     assert.deepEqual(rows, []);
+  });
+
+  test("the role is made again when another capture's removal drops it meanwhile", async (t) => {
+    const server = await ownServer(t);
+    const scene = await captured(t, "create table plain (id integer primary key)", { owner: false, server });
+    const { schemaName } = captureNames("pgevents");
+    await removeCapture(scene.settings, { schemaName, owner: "manifest:default/test" });
+    const other = await connect(t, server.url);
+    await other.query("create role pgevents_capture");
+    await other.query("begin; drop role pgevents_capture");
+    const built = scene.build();
+    await eventually(async () => {
+      const { rows } = await scene.query("select from pg_stat_activity where wait_event_type = 'Lock'");
+      return rows.length === 1;
+    });
+    await other.query("commit");
+    await built;
+    assert.deepEqual(await confined(scene.query), ["pgevents_capture"]);
+    await scene.query("insert into plain values (1)");
+    assert.deepEqual(await scene.lines(), ["Insert plain [1]"]);
   });
 
   test("it is an ordinary role's as soon as the outbox is", async (t) => {

@@ -49,18 +49,28 @@ export function missingConfinement(names: CaptureNames): string {
     where ${ownedBySuperuser(names)}`;
 }
 
+/** Times that the role may be dropped by the removal of another capture while it is given what it needs. */
+const ATTEMPTS = 20;
+
 /** A statement that confines the functions, and makes the role where it is not there yet. */
 export function confineFunctions(names: CaptureNames): string {
   return `do $confine$
 declare missing record;
 begin
-  if ${ownedBySuperuser(names)} and not exists (select from pg_roles where rolname = ${literal(CAPTURE_ROLE)}) then
+  for attempt in 1 .. ${ATTEMPTS} loop
     begin
-      create role ${ident(CAPTURE_ROLE)} nologin;
-    exception when duplicate_object or unique_violation then null; -- a build in another database has made it
+      if ${ownedBySuperuser(names)} and not exists (select from pg_roles where rolname = ${literal(CAPTURE_ROLE)}) then
+        begin
+          create role ${ident(CAPTURE_ROLE)} nologin;
+        exception when duplicate_object or unique_violation then null; -- a build in another database has made it
+        end;
+      end if;
+      for missing in ${missingConfinement(names)} loop execute missing.statement; end loop;
+      exit;
+    exception when undefined_object then
+      if attempt = ${ATTEMPTS} then raise; end if;
     end;
-  end if;
-  for missing in ${missingConfinement(names)} loop execute missing.statement; end loop;
+  end loop;
 end $confine$`;
 }
 

@@ -50,26 +50,21 @@ create or replace function @schema@.capture_insert@variant@() returns trigger
 as $$
 #variable_conflict use_variable
 declare
+  open_segment bigint;
   written bigint;
   memory text;
 begin
-  case coalesce(pg_sequence_last_value(@segment_sequence@), 0)
+  open_segment := coalesce(pg_sequence_last_value(@segment_sequence@), 0); -- here, where errors are handled
+  case open_segment
   @each_segment@ when @segment@ then
     insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, new, context)
     select 'I', tg_table_schema, tg_table_name, tg_argv[0], row_to_json(n.*), @context@
     from pgevents_new as n
     limit @single_rows@;
-    get diagnostics written = row_count;
-    if written = @single_rows@ then
-      memory := current_setting('work_mem');
-      perform set_config('work_mem', @schema@.packing_memory(memory), true);
-      execute @schema@.packing_statement(tg_relid, 'I', @segment@)
-      using tg_table_schema, tg_table_name, tg_argv[0], @context@;
-      perform set_config('work_mem', memory, true);
-    end if;
   @end@
   else return null; -- capture is paused
   end case;
+  @pack_rest@
   if found and not pg_try_advisory_xact_lock_shared(@lock@) then
     perform @schema@.notify_worker();
   end if;
@@ -90,10 +85,12 @@ create or replace function @schema@.capture_update@variant@() returns trigger
 as $$
 #variable_conflict use_variable
 declare
+  open_segment bigint;
   written bigint;
   memory text;
 begin
-  case coalesce(pg_sequence_last_value(@segment_sequence@), 0)
+  open_segment := coalesce(pg_sequence_last_value(@segment_sequence@), 0); -- here, where errors are handled
+  case open_segment
   @each_segment@ when @segment@ then
     insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, old, new, context)
     select 'U', tg_table_schema, tg_table_name, tg_argv[0], old_row.image, new_row.image, @context@
@@ -105,18 +102,11 @@ begin
       select 'U', tg_table_schema, tg_table_name, tg_argv[0], row_to_json(old_row.image), row_to_json(new_row.image), @context@
       from (select row_number() over () as position, coalesce(o.*) as image from pgevents_old as o limit @single_rows@) as old_row
       full join (select row_number() over () as position, coalesce(n.*) as image from pgevents_new as n limit @single_rows@) as new_row using (position);
-      get diagnostics written = row_count;
-      if written = @single_rows@ then
-        memory := current_setting('work_mem');
-        perform set_config('work_mem', @schema@.packing_memory(memory), true);
-        execute @schema@.packing_statement(tg_relid, 'U', @segment@)
-        using tg_table_schema, tg_table_name, tg_argv[0], @context@;
-        perform set_config('work_mem', memory, true);
-      end if;
     end if;
   @end@
   else return null; -- capture is paused
   end case;
+  @pack_rest@
   if found and not pg_try_advisory_xact_lock_shared(@lock@) then
     perform @schema@.notify_worker();
   end if;
@@ -134,26 +124,21 @@ create or replace function @schema@.capture_delete@variant@() returns trigger
 as $$
 #variable_conflict use_variable
 declare
+  open_segment bigint;
   written bigint;
   memory text;
 begin
-  case coalesce(pg_sequence_last_value(@segment_sequence@), 0)
+  open_segment := coalesce(pg_sequence_last_value(@segment_sequence@), 0); -- here, where errors are handled
+  case open_segment
   @each_segment@ when @segment@ then
     insert into @schema@.outbox_@segment@ (operation, schema_name, table_name, about, old, context)
     select 'D', tg_table_schema, tg_table_name, tg_argv[0], row_to_json(o.*), @context@
     from pgevents_old as o
     limit @single_rows@;
-    get diagnostics written = row_count;
-    if written = @single_rows@ then
-      memory := current_setting('work_mem');
-      perform set_config('work_mem', @schema@.packing_memory(memory), true);
-      execute @schema@.packing_statement(tg_relid, 'D', @segment@)
-      using tg_table_schema, tg_table_name, tg_argv[0], @context@;
-      perform set_config('work_mem', memory, true);
-    end if;
   @end@
   else return null; -- capture is paused
   end case;
+  @pack_rest@
   if found and not pg_try_advisory_xact_lock_shared(@lock@) then
     perform @schema@.notify_worker();
   end if;

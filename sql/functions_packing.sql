@@ -7,7 +7,7 @@
 -- so it knows the columns of that moment. An event with large values gets a row of its own, for reading takes all
 -- that is in a row into memory. Tables with more columns than are worth it, and databases whose characters
 -- reading may have to replace (`readable`), have a row for each event here as well.
-create or replace function @schema@.packing_statement(table_id oid, operation text, segment integer) returns text
+create or replace function @schema@.packing_statement(table_id oid, operation text, segment bigint) returns text
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$

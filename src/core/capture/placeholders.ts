@@ -59,6 +59,7 @@ export function fillPlaceholders(
     fixed_settings: FIXED_SETTINGS,
     single_rows: String(SINGLE_ROWS),
     large_row: String(LARGE_ROW_BYTES),
+    pack_rest: packRest(names, context),
     ...onErrorValues(names, onError),
     trigger_shapes: `(values ${triggerValues(names)}) as shape ${TRIGGER_COLUMNS}`,
     trigger_head: oneLine(TRIGGER_HEAD),
@@ -121,6 +122,21 @@ function onErrorValues({ schema }: CaptureNames, onError: FunctionOptions["onErr
     on_error_new: handler("(select count(*) from pgevents_new)"),
     on_error_old: handler("(select count(*) from pgevents_old)"),
   };
+}
+
+/**
+ * Writes what is left of a statement when the last command has written as many rows of the outbox as there are to be for
+ * one event each. More memory than writers have for that moment: `packing_memory`.
+ */
+function packRest({ schema }: CaptureNames, context: FunctionOptions["context"]): string {
+  return `get diagnostics written = row_count;
+  if written = ${SINGLE_ROWS} then
+    memory := current_setting('work_mem');
+    perform set_config('work_mem', ${schema}.packing_memory(memory), true);
+    execute ${schema}.packing_statement(tg_relid, left(tg_op, 1), open_segment)
+    using tg_table_schema, tg_table_name, tg_argv[0], ${contextExpression(context)};
+    perform set_config('work_mem', memory, true);
+  end if;`;
 }
 
 /** Comments of sql/ name placeholders, and end with their line. */

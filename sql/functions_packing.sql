@@ -26,8 +26,8 @@ begin
     string_agg(new_names, ', ' order by part) as new_names,
     string_agg(format('concat(%s)', old_cells), ' || ' order by part) as old_image,
     string_agg(format('concat(%s)', new_cells), ' || ' order by part) as new_image,
-    string_agg(old_size, ' + ' order by part) as old_size,
-    string_agg(new_size, ' + ' order by part) as new_size
+    string_agg(old_large, ' or ' order by part) as old_large,
+    string_agg(new_large, ' or ' order by part) as new_large
   into columns
   from (
     select place / 48 as part, count(*), -- a function takes 100 arguments, the last part here 48 * 2 + 1
@@ -35,8 +35,8 @@ begin
       string_agg('n' || place, ', ' order by place) as new_names,
       string_agg(format(cell, 'o' || place), ', ' order by place) as old_cells,
       string_agg(format(cell, 'n' || place), ', ' order by place) as new_cells,
-      string_agg(format(size, 'o' || place), ' + ' order by place) as old_size,
-      string_agg(format(size, 'n' || place), ' + ' order by place) as new_size
+      string_agg(format(large, 'o' || place), ' or ' order by place) as old_large,
+      string_agg(format(large, 'n' || place), ' or ' order by place) as new_large
     from (
       select place,
         -- No cast of the arrays to text, which would copy them.
@@ -46,11 +46,11 @@ begin
           when attlen > 0 then null
           -- As long as the text is, which need not be fetched for that.
           when atttypid in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'bytea'::regtype)
-            then 'coalesce(octet_length(%1$s), 0)'
-          when atttypid = 'numeric'::regtype then 'coalesce(pg_column_size(%1$s), 0)'
+            then 'octet_length(%1$s) > @large_value@'
+          when atttypid = 'numeric'::regtype then 'pg_column_size(%1$s) > @large_value@'
           -- How long a compressed one is nobody knows.
-          else 'coalesce(case when pg_column_compression(%1$s) is null then pg_column_size(%1$s) else @large_row@ + 1 end, 0)'
-        end as size
+          else '(pg_column_size(%1$s) > @large_value@ or pg_column_compression(%1$s) is not null)'
+        end as large
       from (
         select *, row_number() over (order by attnum) - 1 as place, count(*) over () - 1 as last_place from pg_attribute
         where attrelid = table_id and attnum > 0 and not attisdropped
@@ -67,8 +67,8 @@ begin
       case when with_new then columns.new_image else 'null' end, ', $4
       from (
         select nextval(''@schema@.outbox_id'') as id, ',
-        concat_ws(' + ', 0, case when with_old then columns.old_size end, case when with_new then columns.new_size end),
-        ' > @large_row@ as large, ',
+        concat_ws(' or ', 'false', case when with_old then columns.old_large end, case when with_new then columns.new_large end),
+        ' as large, ',
         concat_ws(', ', case when with_old then columns.old_names end, case when with_new then columns.new_names end), ' from ',
         case
           when not with_old then format('%s as n (%s)', new_rows, columns.new_names)
@@ -93,8 +93,8 @@ end
 $$;
 
 -- The memory (`work_mem`) that packing takes before it writes to disk: what the writer may use, or more, as the server's
--- buffers allow. PostgreSQL reckons with 8 kB for each array that grows, which are four times as many as it takes, so
--- 64 MB are enough for 150,000 rows of twelve columns.
+-- buffers allow. PostgreSQL reckons with 8 kB for each array that grows, which is three times what it takes, so that
+-- 64 MB (and hash_mem_multiplier 2) are enough for 140,000 rows of twelve columns; they take 40 MB then.
 create or replace function @schema@.packing_memory(work_mem text) returns text
   language sql stable
   set search_path = pg_catalog, pg_temp

@@ -146,6 +146,31 @@ describe("many rows of one statement", () => {
     );
   });
 
+  test("with one column, and up to a hundred", async (t) => {
+    const counts = [1, 48, 49, 96, 97, 100];
+    const columns = (count: number) => upTo(count - 1).map((n) => `, c${n} integer default ${n}`);
+    const scene = await captured(
+      t,
+      counts
+        .map((count) => `create table t${count} (id integer primary key${columns(count).join("")})`)
+        .join(";"),
+    );
+    for (const count of counts) {
+      await scene.query(`insert into t${count} select i from generate_series(1, 400) as i`);
+      await scene.query(`update t${count} set id = -id`);
+      const events = await scene.told();
+      const image = (id: number) =>
+        `{"id":${id}${upTo(count - 1)
+          .map((n) => `,"c${n}":${n}`)
+          .join("")}}`;
+      assert.deepEqual(
+        events.map(({ old, new: now }) => [old, now]),
+        [...upTo(400).map((id) => [null, image(id)]), ...upTo(400).map((id) => [image(id), image(-id)])],
+      );
+    }
+    assert.ok((await shared(scene)) >= 4 * counts.length);
+  });
+
   test("some of them large: these have rows of their own, and all come in their order", async (t) => {
     const scene = await captured(t, `${ORDERS}; alter table orders add column document jsonb`);
     await scene.query(`insert into orders

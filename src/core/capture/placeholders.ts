@@ -30,8 +30,8 @@ export type FunctionOptions = Pick<CaptureSpec, "context" | "onError">;
 
 /** Rows of a statement beyond which packing pays: to plan that takes as long as to write some 100 of them. */
 const SINGLE_ROWS = 256;
-/** Bytes of values of one event above which it is not packed with others. */
-const LARGE_ROW_BYTES = 4096;
+/** Bytes of a value above which its event is not packed with others. */
+const LARGE_VALUE_BYTES = 2048;
 
 const PLAIN: FunctionOptions = { context: { query: false }, onError: "Abort" };
 
@@ -58,7 +58,7 @@ export function fillPlaceholders(
     ),
     fixed_settings: FIXED_SETTINGS,
     single_rows: String(SINGLE_ROWS),
-    large_row: String(LARGE_ROW_BYTES),
+    large_value: String(LARGE_VALUE_BYTES),
     pack_rest: packRest(names, context),
     ...onErrorValues(names, onError),
     trigger_shapes: `(values ${triggerValues(names)}) as shape ${TRIGGER_COLUMNS}`,

@@ -94,7 +94,7 @@ $$;
 
 -- The memory (`work_mem`) that packing takes before it writes to disk: what the writer may use, or more, as the server's
 -- buffers allow. PostgreSQL reckons with 8 kB for each array that grows, which is three times what it takes, so that
--- 64 MB (and hash_mem_multiplier 2) are enough for 140,000 rows of twelve columns; they take 40 MB then.
+-- 64 MB (and hash_mem_multiplier 2) are enough for 140,000 rows of twelve columns, which then take 40 MB.
 create or replace function @schema@.packing_memory(work_mem text) returns text
   language sql stable
   set search_path = pg_catalog, pg_temp

@@ -9,7 +9,7 @@ const { origin, pathname } = new URL(target);
 const client = new pg.Client({ connectionString: url });
 await client.connect();
 await client.query(
-  "begin; declare events no scroll cursor for select coalesce(ids::text[], array[id::text]), xid, table_name, new, new_columns from pgevents.outbox order by id",
+  "begin; declare events no scroll cursor for select coalesce(ids::text[], array[id::text]), xid, table_name, new, array_to_string(new_columns, ',') from pgevents.outbox order by id",
 );
 let open = 0;
 let resume: (() => void) | null = null;

@@ -30,10 +30,11 @@ create table @schema@.outbox (
   -- What else there is to tell of the circumstances, as JSON.
   context text,
   -- Several rows that one statement wrote (functions_packing.sql): the ids of their events, and in place of `old` and
-  -- `new` an array of values for each column, as JSON. Not compressed: that costs the writer more than the columns.
+  -- `new` JSON arrays: of the columns' names, and for each column of the values. Not compressed: that costs the writer
+  -- more than the columns.
   ids bigint[],
-  old_columns text,
-  new_columns text
+  old_columns json[],
+  new_columns json[]
 ) partition by list (segment);
 alter table @schema@.outbox
   alter old_columns set storage external,

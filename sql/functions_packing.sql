@@ -1,12 +1,13 @@
 -- Several events in one row of the outbox: what makes a statement on many rows cheap (ADR 3). Such a row holds events
--- of one statement whose ids are alike but for their last seven bits, and the values of their rows by column: a JSON
--- object of arrays. json_agg looks up once how a type is written, row_to_json for every value; names are not repeated.
+-- of one statement whose ids are alike but for their last seven bits, and the values of their rows by column: JSON
+-- arrays, the first of the columns' names. json_agg looks up once how a type is written, row_to_json for every value.
 
 -- The statement that writes the rows of the transition tables after the first @single_rows@ to a segment. Its
 -- parameters: schema and name of the table, what goes with each event, and the context. It is made when it is needed,
--- so it knows the columns of that moment. An event with large values gets a row of its own, for reading takes all
--- that is in a row into memory. Tables with more columns than are worth it, and databases whose characters
--- reading may have to replace (`readable`), have a row for each event here as well.
+-- so it knows the columns of that moment. An event with a large value gets a row of its own, for reading takes all
+-- that is in a row into memory; each value is looked at by itself, because to add them up takes twice as long. Tables
+-- with more columns than are worth it, and databases whose characters reading may have to replace (`readable`), have a
+-- row for each event here as well.
 create or replace function @schema@.packing_statement(table_id oid, operation text, segment bigint) returns text
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
@@ -21,50 +22,38 @@ declare
   with_new boolean := operation <> 'D';
   columns record;
 begin
-  select sum(count) as count,
-    string_agg(old_names, ', ' order by part) as old_names,
-    string_agg(new_names, ', ' order by part) as new_names,
-    string_agg(format('concat(%s)', old_cells), ' || ' order by part) as old_image,
-    string_agg(format('concat(%s)', new_cells), ' || ' order by part) as new_image,
-    string_agg(old_large, ' or ' order by part) as old_large,
-    string_agg(new_large, ' or ' order by part) as new_large
+  select count(*) as count, quote_literal(json_agg(attname order by place)) as labels,
+    string_agg('o' || place, ', ' order by place) as old_names,
+    string_agg('n' || place, ', ' order by place) as new_names,
+    string_agg(format('json_agg(o%s)', place), ', ' order by place) as old_cells,
+    string_agg(format('json_agg(n%s)', place), ', ' order by place) as new_cells,
+    string_agg(format(large, 'o' || place, most), ' or ' order by place) as old_large,
+    string_agg(format(large, 'n' || place, most), ' or ' order by place) as new_large
   into columns
   from (
-    select place / 48 as part, count(*), -- a function takes 100 arguments, the last part here 48 * 2 + 1
-      string_agg('o' || place, ', ' order by place) as old_names,
-      string_agg('n' || place, ', ' order by place) as new_names,
-      string_agg(format(cell, 'o' || place), ', ' order by place) as old_cells,
-      string_agg(format(cell, 'n' || place), ', ' order by place) as new_cells,
-      string_agg(format(large, 'o' || place), ' or ' order by place) as old_large,
-      string_agg(format(large, 'n' || place), ' or ' order by place) as new_large
+    select place, attname, least(@large_value@, @large_row@ / greatest(long_columns, 1)) as most,
+      case
+        when attlen > 0 then null
+        -- As long as the text is, which need not be fetched for that.
+        when atttypid in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'bytea'::regtype)
+          then 'octet_length(%1$s) > %2$s'
+        when atttypid = 'numeric'::regtype then 'pg_column_size(%1$s) > %2$s'
+        -- How long a compressed one is nobody knows.
+        else '(pg_column_size(%1$s) > %2$s or pg_column_compression(%1$s) is not null)'
+      end as large
     from (
-      select place,
-        -- No cast of the arrays to text, which would copy them.
-        format('%L, json_agg(%%s)%s', case place when 0 then '{' else ',' end || replace(to_json(attname)::text, '%', '%%') || ':',
-          case place when last_place then $end$, '}'$end$ end) as cell,
-        case
-          when attlen > 0 then null
-          -- As long as the text is, which need not be fetched for that.
-          when atttypid in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'bytea'::regtype)
-            then 'octet_length(%1$s) > @large_value@'
-          when atttypid = 'numeric'::regtype then 'pg_column_size(%1$s) > @large_value@'
-          -- How long a compressed one is nobody knows.
-          else '(pg_column_size(%1$s) > @large_value@ or pg_column_compression(%1$s) is not null)'
-        end as large
-      from (
-        select *, row_number() over (order by attnum) - 1 as place, count(*) over () - 1 as last_place from pg_attribute
-        where attrelid = table_id and attnum > 0 and not attisdropped
-      ) as attribute
-    ) as described
-    group by part
-  ) as parts;
+      select *, row_number() over (order by attnum) as place, count(*) filter (where attlen < 0) over () as long_columns
+      from pg_attribute
+      where attrelid = table_id and attnum > 0 and not attisdropped
+    ) as attribute
+  ) as described;
   if columns.count between 1 and 100 and getdatabaseencoding() = 'UTF8' then
     return concat(
       'insert into @schema@.outbox_', segment,
       ' (id, ids, operation, schema_name, table_name, about, old_columns, new_columns, context)
       select max(id), array_agg(id), ', quote_literal(operation), ', $1, $2, $3, ',
-      case when with_old then columns.old_image else 'null' end, ', ',
-      case when with_new then columns.new_image else 'null' end, ', $4
+      case when with_old then format('array[%s::json, %s]', columns.labels, columns.old_cells) else 'null' end, ', ',
+      case when with_new then format('array[%s::json, %s]', columns.labels, columns.new_cells) else 'null' end, ', $4
       from (
         select nextval(''@schema@.outbox_id'') as id, ',
         concat_ws(' or ', 'false', case when with_old then columns.old_large end, case when with_new then columns.new_large end),
@@ -102,49 +91,56 @@ as $$
   select greatest(pg_size_bytes(work_mem), least(pg_size_bytes(current_setting('shared_buffers')) / 4, 64 * 1024 * 1024)) / 1024 || 'kB'
 $$;
 
--- The row images that arrays of values stand for, the one at a place of the arrays, from 1.
-create or replace function @schema@.image_at(columns text, place integer) returns text
+-- The row image that stands at a place of the arrays, from 1.
+create or replace function @schema@.image_at(columns json[], place integer) returns text
   language sql immutable parallel safe
   set search_path = pg_catalog, pg_temp
 as $$
-  select '{' || @schema@.unguard_escapes(string_agg(to_json(name)::text || ':' || (cells -> place - 1)::text, ',' order by position)) || '}'
-  from json_each(@schema@.guard_escapes(columns)::json) with ordinality as column_cells (name, cells, position)
+  select '{' || string_agg(
+    (columns[1] -> number - 2)::text || ':' || @schema@.unguard_escapes((@schema@.guard_escapes(columns[number]::text)::json -> place - 1)::text),
+    ',' order by number) || '}'
+  from generate_subscripts(columns, 1) as number
+  where number > 1
 $$;
 
--- event_key for each of the row images that arrays of values stand for; null where there is no key.
-create or replace function @schema@.event_keys(about text, columns text) returns text[]
+-- event_key for each place of the arrays; null where there is no key.
+create or replace function @schema@.event_keys(about text, columns json[]) returns text[]
   language sql immutable parallel safe
   set search_path = pg_catalog, pg_temp
 as $$
   select array_agg('[' || @schema@.unguard_escapes(cells) || ']' order by place)
   from (
     select place, string_agg(cell::text, ',' order by position) as cells
-    from json_array_elements_text(@schema@.guard_escapes(about)::json -> 'key') with ordinality as key_column (name, position)
-    cross join json_array_elements(@schema@.guard_escapes(columns)::json -> name) with ordinality as cells (cell, place)
+    from json_array_elements_text(about::json -> 'key') with ordinality as key_column (name, position)
+    join json_array_elements_text(columns[1]) with ordinality as label (name, number) using (name)
+    cross join json_array_elements(@schema@.guard_escapes(columns[number + 1]::text)::json) with ordinality as cells (cell, place)
     group by place
-    having count(*) = json_array_length(@schema@.guard_escapes(about)::json -> 'key')
+    having count(*) = json_array_length(about::json -> 'key')
   ) as keys
 $$;
 
--- event_key at a place of arrays of values; without a place, of the image that they are.
-create or replace function @schema@.key_at(about text, image text, place integer) returns text
+-- event_key of an image, or of what stands at a place of the arrays.
+create or replace function @schema@.key_at(about text, image text, columns json[], place integer) returns text
   language sql immutable parallel safe
 as $$
-  select case when place is null then @schema@.event_key(about, image) else (@schema@.event_keys(about, image))[place] end
+  select case when place is null then @schema@.event_key(about, image) else (@schema@.event_keys(about, columns))[place] end
 $$;
 
 -- The outbox by events. `row_id`: the id of the row that holds it, at most 127 above its own, for conditions that an
--- index has to serve. place: where in arrays of values; null: the images are as they are. The planner takes it for its query.
+-- index has to serve. place: where in the arrays of `old_columns` and `new_columns`; null: the images are `old` and `new`.
+-- bytes: of the images. The planner takes it for its query.
 create or replace function @schema@.logged(keyed boolean)
   returns table (
     row_id bigint, row_place tid, id bigint, place integer, xid xid8, at timestamptz, segment smallint, operation "char",
-    schema_name text, table_name text, about text, old text, new text, role text, application text, context text,
-    events integer, key text, old_key text)
+    schema_name text, table_name text, about text, old text, new text, old_columns json[], new_columns json[], bytes integer,
+    role text, application text, context text, key text, old_key text)
   language sql stable
 as $$
   select id, row_place, coalesce(ids[part], id), case when ids is not null then part end, xid, at, segment, operation,
-    schema_name, table_name, about, coalesce(old, old_columns), coalesce(new, new_columns), role, application, context,
-    coalesce(cardinality(ids), 1),
+    schema_name, table_name, about, old, new, old_columns, new_columns,
+    case when ids is null then coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0)
+      else (coalesce(pg_column_size(old_columns), 0) + coalesce(pg_column_size(new_columns), 0)) / cardinality(ids) end,
+    role, application, context,
     case when not keyed then null
       when ids is null then @schema@.event_key(about, coalesce(new, old))
       else keys[part] end,

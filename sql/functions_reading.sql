@@ -64,8 +64,8 @@ create or replace function @schema@.change_events()
 as $$
   select id, xid, at, segment, operation, schema_name, table_name,
     key, nullif(old_key, key),
-    case when place is null then old else @schema@.image_at(old, place) end,
-    case when place is null then new else @schema@.image_at(new, place) end,
+    coalesce(old, @schema@.image_at(old_columns, place)),
+    coalesce(new, @schema@.image_at(new_columns, place)),
     @schema@.event_context(role, application, context), about::json ->> 'version', row_id
   from @schema@.logged(true)
 $$;
@@ -94,16 +94,16 @@ begin
     select this.snapshot, fresh.id, fresh.xid, to_json(fresh.at at time zone 'UTC'), fresh.operation,
       fresh.schema_name, fresh.table_name,
       case when lanes is not null then fresh.key
-        when fresh.bytes > deferred_bytes then @schema@.key_at(fresh.about, coalesce(fresh.new, fresh.old), fresh.place) end,
+        when fresh.bytes > deferred_bytes then @schema@.key_at(fresh.about, coalesce(fresh.new, fresh.old), coalesce(fresh.new_columns, fresh.old_columns), fresh.place) end,
       case when lanes is not null then nullif(fresh.old_key, fresh.key)
         when fresh.operation = 'U' and fresh.bytes > deferred_bytes
-        then nullif(@schema@.key_at(fresh.about, fresh.old, fresh.place), @schema@.key_at(fresh.about, fresh.new, fresh.place)) end,
-      case when fresh.bytes <= deferred_bytes and fresh.place is null then fresh.old end,
-      case when fresh.bytes <= deferred_bytes and fresh.place is null then fresh.new end,
+        then nullif(@schema@.key_at(fresh.about, fresh.old, fresh.old_columns, fresh.place), @schema@.key_at(fresh.about, fresh.new, fresh.new_columns, fresh.place)) end,
+      case when fresh.bytes <= deferred_bytes then fresh.old end,
+      case when fresh.bytes <= deferred_bytes then fresh.new end,
       fresh.role, fresh.application, fresh.context, fresh.bytes, fresh.about, fresh.place, case when fresh.place is not null then concat(fresh.row_id, fresh.row_place) end, fresh.lane, fresh.old_lane
     from (select pg_current_snapshot()::text as snapshot) as this
     left join (
-      select *, (coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0)) / events as bytes
+      select *
       from (
         select *, case when lanes is not null then @schema@.lane_of(schema_name, table_name, key) end as lane,
           case when lanes is not null and operation = 'U' then @schema@.lane_of(schema_name, table_name, old_key) end as old_lane
@@ -141,15 +141,15 @@ begin
     select null::text, slice.id, slice.xid, to_json(slice.at at time zone 'UTC'), slice.operation,
       slice.schema_name, slice.table_name,
       case when lanes is not null then slice.key
-        when slice.bytes > deferred_bytes then @schema@.key_at(slice.about, coalesce(slice.new, slice.old), slice.place) end,
+        when slice.bytes > deferred_bytes then @schema@.key_at(slice.about, coalesce(slice.new, slice.old), coalesce(slice.new_columns, slice.old_columns), slice.place) end,
       case when lanes is not null then nullif(slice.old_key, slice.key)
         when slice.operation = 'U' and slice.bytes > deferred_bytes
-        then nullif(@schema@.key_at(slice.about, slice.old, slice.place), @schema@.key_at(slice.about, slice.new, slice.place)) end,
-      case when slice.bytes <= deferred_bytes and slice.place is null then slice.old end,
-      case when slice.bytes <= deferred_bytes and slice.place is null then slice.new end,
+        then nullif(@schema@.key_at(slice.about, slice.old, slice.old_columns, slice.place), @schema@.key_at(slice.about, slice.new, slice.new_columns, slice.place)) end,
+      case when slice.bytes <= deferred_bytes then slice.old end,
+      case when slice.bytes <= deferred_bytes then slice.new end,
       slice.role, slice.application, slice.context, slice.bytes, slice.about, slice.place, case when slice.place is not null then concat(slice.row_id, slice.row_place) end, slice.lane, slice.old_lane
     from (
-      select *, (coalesce(octet_length(old), 0) + coalesce(octet_length(new), 0)) / events as bytes,
+      select *,
         case when lanes is not null then @schema@.lane_of(schema_name, table_name, key) end as lane,
         case when lanes is not null and operation = 'U' then @schema@.lane_of(schema_name, table_name, old_key) end as old_lane
       from (

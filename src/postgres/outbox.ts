@@ -126,22 +126,20 @@ export class OutboxReader {
 
   /** The row images that a read left out because of their size; undefined: the row was dropped since. */
   async readImages(event: ChangeEvent): Promise<ChangeEvent | undefined> {
+    const image = (name: string) => `coalesce(${name}, ${this.#schema}.image_at(${name}_columns, place))`;
     const { rows } = await readably(this.#schema, ({ text }) =>
-      this.#pool.query<[string | null, string | null, number | null]>({
+      this.#pool.query<[string | null, string | null]>({
         text: `
-          select ${text("old")}, ${text("new")}, place from ${this.#schema}.logged(false)
+          select ${text(image("old"))}, ${text(image("new"))} from ${this.#schema}.logged(false)
           where xid = $1::xid8 and row_id >= $2::bigint and id = $2::bigint`,
         values: [event.transactionId, event.id],
         rowMode: "array",
       }),
     );
     if (rows[0] === undefined) return undefined;
-    const [oldTold, newTold, place] = rows[0];
-    const imageOf = (told: string | null) =>
-      told === null || place === null ? told : (unpackImages(told)[place - 1] as string);
-    const [old, image] = [imageOf(oldTold), imageOf(newTold)];
-    const read = { ...event, old: old && bare(old), new: image && bare(image) };
-    return image !== null && isStandIn(image) ? { ...read, unreadable: true } : read;
+    const [old, now] = rows[0];
+    const read = { ...event, old: old && bare(old), new: now && bare(now) };
+    return now !== null && isStandIn(now) ? { ...read, unreadable: true } : read;
   }
 
   /** A parked event, whole; undefined when it is not parked any more. @param parked see `parkedId` */
@@ -238,7 +236,7 @@ export class OutboxReader {
     const { rows } = await this.#pool.query<[string, string | null, string | null]>({
       name: "pgevents_shared",
       text: `
-        select concat(id, ctid), old_columns, new_columns from ${this.#schema}.outbox
+        select concat(id, ctid), array_to_string(old_columns, ','), array_to_string(new_columns, ',') from ${this.#schema}.outbox
         where ctid = any ($1::tid[]) and id = any ($2::bigint[])`,
       values: [
         shared.map((row) => row.slice(row.indexOf("("))),

@@ -6,7 +6,7 @@ describe("images of rows that are packed by column", () => {
   test("are taken apart text by text, numbers digit by digit", () => {
     assert.deepEqual(
       unpackImages(
-        String.raw`{"id":[1, 2],"n":[1.10, 12345678901234567890],"\"]\\":["a\",]\\", null],"j":[[1, [2]], ${"\n"} {"a" : ["]}", {}]}]}`,
+        String.raw`["id", "n", "\"]\\", "j"],[1, 2],[1.10, 12345678901234567890],["a\",]\\", null],[[1, [2]], ${"\n"} {"a" : ["]}", {}]}]`,
       ),
       [
         String.raw`{"id":1,"n":1.10,"\"]\\":"a\",]\\","j":[1, [2]]}`,
@@ -16,6 +16,6 @@ describe("images of rows that are packed by column", () => {
   });
 
   test("of one row and one column", () => {
-    assert.deepEqual(unpackImages('{"a":[{}]}'), ['{"a":{}}']);
+    assert.deepEqual(unpackImages('["a"],[{}]'), ['{"a":{}}']);
   });
 });

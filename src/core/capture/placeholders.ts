@@ -30,8 +30,10 @@ export type FunctionOptions = Pick<CaptureSpec, "context" | "onError">;
 
 /** Rows of a statement beyond which packing pays: to plan that takes as long as to write some 100 of them. */
 const SINGLE_ROWS = 256;
-/** Bytes of a value above which its event is not packed with others. */
+/** Bytes of a value above which its event is not packed with others; less where many such values make a large row. */
 const LARGE_VALUE_BYTES = 2048;
+/** What the values of a row together may have: 128 rows are 2 MiB. */
+const LARGE_ROW_BYTES = 16_384;
 
 const PLAIN: FunctionOptions = { context: { query: false }, onError: "Abort" };
 
@@ -59,6 +61,7 @@ export function fillPlaceholders(
     fixed_settings: FIXED_SETTINGS,
     single_rows: String(SINGLE_ROWS),
     large_value: String(LARGE_VALUE_BYTES),
+    large_row: String(LARGE_ROW_BYTES),
     pack_rest: packRest(names, context),
     ...onErrorValues(names, onError),
     trigger_shapes: `(values ${triggerValues(names)}) as shape ${TRIGGER_COLUMNS}`,

@@ -1,8 +1,9 @@
 /**
- * Row images that one row of the outbox holds by column (sql/functions_packing.sql): a JSON object of arrays, one
- * array for each column with the values of all rows. Values are passed on as they are written, digit by digit.
+ * Row images that one row of the outbox holds by column (sql/functions_packing.sql): JSON arrays, the first of the
+ * columns' names, then one for each column with the values of all rows. Values are passed on as they are written,
+ * digit by digit.
  */
-import { COMMA, endOfString, endOfValue, skipSpace } from "./json-text.ts";
+import { COMMA, endOfValue, skipSpace } from "./json-text.ts";
 
 interface Column {
   /** Its name with all that goes before a value of it in a row. */
@@ -13,7 +14,7 @@ interface Column {
 
 /**
  * The JSON objects of the rows, in the order of the arrays.
- * @param columns as json_agg writes the arrays, one at least, all of one length
+ * @param columns the arrays as json_agg writes them, with a comma between; none empty, all but the first of one length
  */
 export function unpackImages(columns: string): string[] {
   const found = columnsIn(columns);
@@ -31,20 +32,25 @@ export function unpackImages(columns: string): string[] {
 }
 
 function columnsIn(text: string): Column[] {
-  const found: Column[] = [];
-  for (let at = 1; at < text.length; at += 1) {
-    const nameEnd = endOfString(text, at);
-    const label = `${found.length === 0 ? "{" : ","}${text.slice(at, nameEnd)}:`;
+  const [names = [], ...values] = arraysIn(text);
+  return values.map((places, index) => ({
+    label: `${index === 0 ? "{" : ","}${text.slice(names[2 * index], names[2 * index + 1])}:`,
+    places,
+  }));
+}
+
+/** Of each array where its values begin and end, by turns. */
+function arraysIn(text: string): number[][] {
+  const found: number[][] = [];
+  for (let at = 0; at < text.length; at += 2) {
     const places: number[] = [];
-    at = nameEnd + 1; // at the bracket behind the colon
     do {
       const from = skipSpace(text, at + 1);
       const to = endOfValue(text, from);
       places.push(from, to);
       at = skipSpace(text, to);
     } while (text.charCodeAt(at) === COMMA);
-    found.push({ label, places });
-    at += 1;
+    found.push(places);
   }
   return found;
 }

@@ -30,10 +30,10 @@ export type FunctionOptions = Pick<CaptureSpec, "context" | "onError">;
 
 /** Rows of a statement beyond which packing pays: to plan that takes as long as to write some 100 of them. */
 const SINGLE_ROWS = 256;
-/** Bytes of a value above which its event is not packed with others; less where many such values make a large row. */
+/** Bytes of a value above which its event is not packed with others. */
 const LARGE_VALUE_BYTES = 2048;
-/** What the values of a row together may have: 128 rows are 2 MiB. */
-const LARGE_ROW_BYTES = 16_384;
+/** What the values of a row of a packed event may come to, so less for each where there are many: reading 128 at once is fine. */
+const LARGE_ROW_BYTES = 8192;
 
 const PLAIN: FunctionOptions = { context: { query: false }, onError: "Abort" };
 

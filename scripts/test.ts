@@ -9,14 +9,15 @@
  *   node scripts/test.ts test/core/a.test.ts       files
  *   node scripts/test.ts --only-matching G1        tests whose name matches, of all suites or of those named
  *
- * The last line is `N passed, N failed, N skipped`. Exit code 1 when a test failed, or when none ran.
+ * What failed is told again at the end; the last line is `N passed, N failed, N skipped`. Exit code 1 when a
+ * test failed, or when none ran.
  */
 import { existsSync, globSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
 import { pathToFileURL } from "node:url";
-import { parseArgs } from "node:util";
+import { inspect, parseArgs } from "node:util";
 
 const ROOT = join(import.meta.dirname, "..");
 const TEST_TIMEOUT_MS = 120_000;
@@ -73,6 +74,9 @@ interface Counts {
   skipped: number;
 }
 
+/** Each with what was seen: its place in a long report is hard to find, and may be cut off. */
+const failures: string[] = [];
+
 /** What the run started, the last one first. */
 const running: { stop(): Promise<void> | void }[] = [];
 const interrupted = new AbortController();
@@ -101,6 +105,7 @@ try {
 } finally {
   for (const { stop } of running) await stop();
 }
+for (const failure of failures) console.log(`\n✖ ${failure}`);
 if (counts.passed + counts.failed === 0) console.log("No test ran.");
 console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
 process.exit(counts.failed > 0 || counts.passed === 0 || interrupted.signal.aborted ? 1 : 0);
@@ -206,7 +211,8 @@ async function runOnEveryMajor(part: Part, sum: Counts): Promise<void> {
 /** Prints a suite's report while it runs, and adds up its tests (not the `describe` blocks around them). */
 async function runSuite({ suite, files, namePattern, heading = "" }: Part, sum: Counts): Promise<void> {
   if (interrupted.signal.aborted) return;
-  console.log(`\n${suite} ${heading}`.trimEnd());
+  const title = `${suite} ${heading}`.trimEnd();
+  console.log(`\n${title}`);
   const events = run({
     files,
     isolation: "process",
@@ -224,8 +230,11 @@ async function runSuite({ suite, files, namePattern, heading = "" }: Part, sum: 
     else sum.passed += 1;
   });
   events.on("test:fail", (event) => {
-    if (event.details.type !== "suite" || failureType(event.details.error) !== "subtestsFailed")
-      sum.failed += 1;
+    const { error, type } = event.details;
+    if (type === "suite" && failureType(error) === "subtestsFailed") return;
+    sum.failed += 1;
+    const where = event.file === undefined ? "" : `, ${relative(ROOT, event.file)}:${event.line}`;
+    failures.push(`${event.name} (${title}${where})\n${inspect(error.cause ?? error)}`);
   });
   for await (const text of events.compose(spec())) process.stdout.write(text);
 }

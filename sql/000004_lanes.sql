@@ -12,6 +12,9 @@ create table @schema@.lease (
   ahead pg_snapshot,
   ahead_id bigint,
   passed bigint[],
+  -- The event that waits for other holders, when everything before it is done, what lies parked included, which the position
+  -- passes.
+  stands_before bigint,
   holder text,
   term bigint not null default 0,
   expires_at timestamptz,

@@ -209,8 +209,8 @@ begin
   if cut = 0 then
     return;
   end if;
-  insert into @schema@.lease (callback, part, lanes, seen, ahead, ahead_id, passed)
-  select callback, (select max(part) + 1 from @schema@.lease where callback = callback_name), cut, seen, ahead, ahead_id, passed
+  insert into @schema@.lease (callback, part, lanes, seen, ahead, ahead_id, passed, stands_before)
+  select callback, (select max(part) + 1 from @schema@.lease where callback = callback_name), cut, seen, ahead, ahead_id, passed, stands_before
   from @schema@.lease
   where callback = callback_name and part = cut_from;
   update @schema@.lease set lanes = lanes & ~cut where callback = callback_name and part = cut_from;
@@ -280,7 +280,7 @@ begin
       expires_at = one.expires_at, holder_pid = one.holder_pid, holder_started = one.holder_started
     where name = callback_name;
   else
-    update @schema@.lease set lanes = joined where callback = callback_name and part = one.part;
+    update @schema@.lease set lanes = joined, stands_before = null where callback = callback_name and part = one.part;
   end if;
 end
 $$;

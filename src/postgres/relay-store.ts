@@ -4,6 +4,7 @@
  */
 import type { Pool } from "pg";
 import type { CaptureNames } from "../core/capture/names.ts";
+import type { OthersAt } from "../core/delivery/crossing.ts";
 import { type Entry, NOTHING, ofParkedId, type ParkedEvent, type ReadEvent } from "../core/delivery/entry.ts";
 import type { WantedEvents } from "../core/delivery/filter.ts";
 import { joinLanes } from "../core/delivery/lanes.ts";
@@ -21,12 +22,6 @@ export interface DeadLetter {
   readonly error: string;
   /** It is a dead letter of that callback already; empty: it is not. */
   readonly letterOf: string;
-}
-
-export interface LanePosition {
-  readonly part: number;
-  readonly lanes: number;
-  readonly position: Position;
 }
 
 type ParkedRow = [
@@ -65,15 +60,21 @@ export class RelayStore {
 
   /**
    * Stores the position of some of the leases, and takes parked events away that are done since.
+   * @param standsBefore see RelayState; of no interest where nobody else holds lanes
    * @returns false when the leases are lost: nothing was written
    */
-  async checkpoint(position: Position, leases: readonly Lease[], done: readonly string[]): Promise<boolean> {
+  async checkpoint(
+    position: Position,
+    standsBefore: string | null,
+    leases: readonly Lease[],
+    done: readonly string[],
+  ): Promise<boolean> {
     const { schema } = this.#names;
     const whole = this.#parts[0] === 0;
     // A position that a crash of the server takes back costs repeats, and no write waits for the disk.
     const update = `
       update ${schema}.${whole ? "callback" : "lease"} as held
-      set seen = $2::pg_snapshot, ahead = $3::pg_snapshot, ahead_id = $4::bigint, passed = null
+      set seen = $2::pg_snapshot, ahead = $3::pg_snapshot, ahead_id = $4::bigint, passed = null${whole ? "" : ", stands_before = $8::bigint"}
       from (select pg_catalog.set_config('synchronous_commit', 'off', true) as value) as setting
       where setting.value = 'off' and holder is not null and $5 = (select ${schema}.current_life())
         and ${whole ? "name = $1 and term = $6::bigint" : "callback = $1 and (part, term) in (select * from unnest($6::integer[], $7::bigint[]))"}`;
@@ -84,6 +85,7 @@ export class RelayStore {
       values.push(
         leases.map(({ part }) => part),
         leases.map(({ term }) => term),
+        standsBefore,
       );
     const wanted = whole ? 1 : leases.length;
     if (done.length === 0) {
@@ -118,21 +120,21 @@ export class RelayStore {
   }
 
   /** Where the holders of the other lanes are. */
-  async positionsOfOthers(): Promise<LanePosition[]> {
-    const { rows } = await this.#pool.query<[number, string, string, string | null, string | null]>({
+  async positionsOfOthers(): Promise<OthersAt[]> {
+    const { rows } = await this.#pool.query<[string, string, string | null, string | null, string | null]>({
       name: "pgevents_others",
       ...PROMPT,
       text: `
-        select part, lanes::text, seen::text, ahead::text, ahead_id::text
+        select lanes::text, seen::text, ahead::text, ahead_id::text, stands_before::text
         from ${this.#names.schema}.lease
         where callback = $1 and part <> all ($2::integer[])`,
       values: [this.#callback, this.#parts],
       rowMode: "array",
     });
-    return rows.map(([part, lanes, seen, ahead, aheadId]) => ({
-      part,
+    return rows.map(([lanes, seen, ahead, aheadId, standsBefore]) => ({
       lanes: Number(lanes),
       position: { seen, ahead, aheadId },
+      standsBefore,
     }));
   }
 

@@ -1,11 +1,10 @@
 /**
- * Events that concern lanes of several holders: who delivers one waits until the others are past everything
- * before it, and the others wait until its holder is past it. All of them read the log in one order
- * (OutboxCursor), so there is always one that need not wait.
+ * Events that concern lanes of several holders: who delivers one waits until the others stand before it, and the
+ * others wait until its holder is past it. All of them read the log in one order (OutboxCursor), so there is always
+ * one that need not wait, but for what fails.
  */
-import { isMet } from "../core/delivery/crossing.ts";
+import { isMet, type OthersAt } from "../core/delivery/crossing.ts";
 import type { RelayState } from "../core/delivery/relay-state.ts";
-import type { LanePosition } from "../postgres/relay-store.ts";
 import { pause } from "./pause.ts";
 
 /** Milliseconds between looks at the others' positions; doubles to the second number. */
@@ -13,7 +12,7 @@ const LOOK_MS = [1, 50] as const;
 
 export interface CrossingsOptions {
   readonly state: RelayState;
-  readonly positionsOfOthers: () => Promise<readonly LanePosition[] | null>;
+  readonly positionsOfOthers: () => Promise<readonly OthersAt[] | null>;
   /** The position may be what others wait for. */
   readonly hurry: () => void;
   readonly onCrossed: () => void;

@@ -122,7 +122,7 @@ export class Relay {
       leases.flatMap(({ passed }) => passed),
     );
     this.#ahead = leases.filter(({ position }) => comparePositions(position, start) > 0);
-    this.#saved = this.#ahead.length === 0 ? JSON.stringify(start) : "";
+    this.#saved = this.#ahead.length === 0 ? stored(start, null) : "";
     this.#shared = shared !== null;
     this.#cursor = new OutboxCursor(deps.reader, start, shared);
     this.#wanted = new WantedRows({
@@ -415,12 +415,13 @@ export class Relay {
   async #checkpoint(): Promise<void> {
     const position = this.#state.position();
     const done = this.#state.takeUnparked();
-    const text = JSON.stringify(position);
+    const standsBefore = this.#shared ? this.#state.standsBefore() : null;
+    const text = stored(position, standsBefore);
     if (text === this.#saved && done.length === 0) return;
     const reached = this.#ahead.filter((lease) => comparePositions(position, lease.position) >= 0);
     const leases = this.leases.filter((lease) => !this.#ahead.includes(lease) || reached.includes(lease));
     const saved = await this.#retryDatabase("storing the position", () =>
-      this.#deps.store.checkpoint(position, leases, done),
+      this.#deps.store.checkpoint(position, standsBefore, leases, done),
     );
     if (saved === null) return;
     if (!saved) return this.#lose();
@@ -450,6 +451,10 @@ export class Relay {
     this.#timer = null;
     this.#settled?.();
   }
+}
+
+function stored(position: Position, standsBefore: string | null): string {
+  return JSON.stringify([position, standsBefore]);
 }
 
 /** The position before which everything is done in all lanes. */

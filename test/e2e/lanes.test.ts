@@ -225,3 +225,37 @@ test("G1 G2 parked keys and what came after them survive a crash in order; the o
   assert.deepEqual([notes(1), notes(2)], [inOrder, inOrder]);
   await eventually(async () => (await parked()).length === 0);
 });
+
+test("G2 what concerns lanes of several workers waits for what lies parked at any of them", async (t) => {
+  let refuse = true;
+  const database = await testDatabase(t, { owner: true });
+  const receiver = await startReceiver(t, {
+    respond: ({ events }) => (refuse && events[0]?.data.new?.note === "refused" ? 500 : 204),
+  });
+  await database.query(`${TABLE}; create table marks (id serial primary key)`);
+  const delivery = { backoffSeconds: 1, maxBackoffSeconds: 2, attempts: 1000 };
+  const source = localSource(t, database, { callbacks: [callbackTo(receiver.url, { delivery })] });
+  await source.build();
+  await Promise.all([source.startWorker(), source.startWorker({ waitForRelay: false })]);
+  await untilShared(database, [16, 16]);
+  await database.query("insert into orders select id, '0' from generate_series(1, 60) as id");
+  await database.query("update orders set note = 'refused' where id <= 4");
+  const marks = () => receiver.events.filter(({ data }) => data.relation.table === "marks").length;
+  const mark = async () => {
+    const before = marks();
+    await database.query("insert into marks default values");
+    await receiver.waitFor(() => marks() > before);
+  };
+  await eventually(async () => {
+    await mark(); // what succeeds shows that it is the keys that fail
+    return (await database.query("select from pgevents.parked")).rowCount === 4;
+  });
+  await database.query("update orders set id = id + 100 where id in (1, 2)");
+  await database.query("truncate orders");
+  for (let round = 0; round < 20; round += 1) await mark();
+  refuse = false;
+  await assertComplete(database, receiver);
+  const wasRefused = receiver.events.map(({ data }) => data.new?.note === "refused");
+  const truncated = receiver.events.findIndex(({ data }) => data.operation === "Truncate");
+  assert.equal(wasRefused.lastIndexOf(true) < truncated, true);
+});

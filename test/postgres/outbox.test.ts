@@ -137,9 +137,9 @@ describe("leases", () => {
     const store = (lease: Lease) => new RelayStore(pool, NAMES, new OutboxReader(pool, NAMES), [lease]);
     const position = { ...first.position, ahead: null, aheadId: null };
     const later = { ...position, seen: "999999:999999:" };
-    assert.equal(await store(first).checkpoint(later, [first], []), false);
+    assert.equal(await store(first).checkpoint(later, null, [first], []), false);
     assert.deepEqual(await leases.renew([first], one), []);
-    assert.equal(await store(second).checkpoint(position, [second], []), true);
+    assert.equal(await store(second).checkpoint(position, null, [second], []), true);
     await leases.release(second);
     assert.ok((await take(one)) !== undefined);
   });

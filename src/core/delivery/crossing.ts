@@ -13,18 +13,26 @@ export interface LanesAt {
   readonly position: Position;
 }
 
+/** The same of another holder. */
+export interface OthersAt extends LanesAt {
+  /** Id of what concerns several holders, when everything before it is done: what lies parked, which the position passes, too. */
+  readonly standsBefore: string | null;
+}
+
 /** Whether an entry need not wait any more: who delivers it, for what comes before it; the others, for it. */
 export function isMet(
   { crossing, event, lane, oldLane }: Pick<Entry, "crossing" | "event" | "lane" | "oldLane">,
-  others: readonly LanesAt[],
+  others: readonly OthersAt[],
 ): boolean {
   const holderOf = (wanted: number) => others.find(({ lanes }) => hasLane(lanes, wanted));
   if (crossing === "theirs") {
     const holder = holderOf(lane);
-    return holder !== undefined && isPast(holder.position, event, true);
+    return holder !== undefined && isPast(holder.position, event);
   }
   const before = oldLane === null ? others : [holderOf(oldLane)];
-  return before.every((holder) => holder !== undefined && isPast(holder.position, event, false));
+  return before.every(
+    (holder) => holder !== undefined && (holder.standsBefore === event.id || isPast(holder.position, event)),
+  );
 }
 
 /**
@@ -37,6 +45,6 @@ export function undelivered(rows: readonly ReadEvent[], leases: readonly LanesAt
       crossing === "theirs" && isBarrier(event) ? true : hasLane(lanes, lane),
     );
     // Of an update that took the key to a lane of another: until it is delivered there, it is waited for.
-    return concerned.length === 0 || concerned.some(({ position }) => !isPast(position, event, true));
+    return concerned.length === 0 || concerned.some(({ position }) => !isPast(position, event));
   });
 }

@@ -29,16 +29,15 @@ export function leastPosition<P extends Position>(positions: readonly P[]): P | 
   );
 }
 
-/** Whether everything before the event of this transaction and id is done; with `orAt` the event as well. */
+/** Whether the event of this transaction and id is passed, with everything before it. */
 export function isPast(
   { seen, ahead, aheadId }: Position,
   { id, transactionId }: { readonly id: string; readonly transactionId: string },
-  orAt: boolean,
 ): boolean {
   const xid = BigInt(transactionId);
   if (isVisible(xid, seen)) return true;
   if (ahead === null || aheadId === null || !isVisible(xid, ahead)) return false;
-  return BigInt(aheadId) >= BigInt(id) - (orAt ? 0n : 1n);
+  return BigInt(aheadId) >= BigInt(id);
 }
 
 interface Snapshot {

@@ -8,7 +8,7 @@ export interface Tracked {
   readonly id: string;
   /** The position may pass it: it is done, or durably parked. */
   passed: boolean;
-  /** Not null: other holders wait for the position to come right before it. */
+  /** Not null: it concerns lanes of other holders, too, and the position comes right before it. */
   readonly crossing: unknown;
 }
 
@@ -37,6 +37,11 @@ export class Progress<T extends Tracked> {
   /** Entries between the head and the last one read, passed or not. */
   get span(): number {
     return this.#entries.length - this.#head;
+  }
+
+  /** The earliest entry that is not passed. */
+  get first(): T | undefined {
+    return this.#entries[this.#head];
   }
 
   /** The entries that are not passed. */
@@ -93,7 +98,7 @@ export class Progress<T extends Tracked> {
       const entry = this.#entries[this.#head];
       if (entry === undefined) return;
       if (!entry.passed) {
-        if (entry.crossing !== null) this.#standBefore(window, entry);
+        if (entry.crossing !== null) this.#moveBefore(window, entry);
         return;
       }
       this.#head += 1;
@@ -103,8 +108,8 @@ export class Progress<T extends Tracked> {
     }
   }
 
-  /** What lies between the last event that is passed and this one concerns others, who are told so. */
-  #standBefore(window: Window, { id }: T): void {
+  /** What lies between the last event that is passed and this one concerns others, or was done by an earlier holder. */
+  #moveBefore(window: Window, { id }: T): void {
     this.#ahead = window.snapshot;
     this.#aheadId = String(BigInt(id) - 1n);
   }

@@ -320,6 +320,12 @@ export class RelayState {
     return this.#progress.position();
   }
 
+  /** Id of what waits for other holders, and for nothing here: all before it is done. The position does not say so. */
+  standsBefore(): string | null {
+    const { first } = this.#progress;
+    return first !== undefined && this.#crossings.has(first) ? first.id : null;
+  }
+
   /** Ids of events beyond the position that are passed: whoever relays next passes over them. */
   passedBeyond(): string[] {
     return [...this.#passedBefore, ...this.#progress.passedBeyond()];

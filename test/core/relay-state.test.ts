@@ -212,6 +212,25 @@ describe("relay state", () => {
     assert.ok(state.next(1200) !== null && state.next(1200) !== null, "open again");
   });
 
+  test("G2 where only keys that fail were tried, others that come are tried in turn with them", () => {
+    const state = relay({ attempts: 100 });
+    const failing = [1, 2, 3].map((id) => event(id, `[${id}]`));
+    state.add("20:20:", failing, true, 0, every);
+    for (const unit of failing.map(() => take(state, 0))) state.settle(unit, RETRY, 0);
+    state.settle(take(state, 100), RETRY, 100);
+    state.add("30:30:", [event(4, "[4]"), event(5, "[5]")], true, 100, every);
+    const other = take(state, 200);
+    assert.deepEqual(sent(state, other), ["4"]);
+    state.settle(other, RETRY, 200);
+    const probe = take(state, 300);
+    assert.equal(Number(sent(state, probe)[0]) < 5, true, "what failed has its turn");
+    state.settle(probe, RETRY, 300);
+    const another = take(state, 400);
+    assert.deepEqual(sent(state, another), ["5"]);
+    state.settle(another, OK, 400);
+    assert.ok(state.next(400) !== null && state.next(400) !== null, "open again");
+  });
+
   test("a probe that another one cut off does not close the endpoint for good", () => {
     const state = relay({ attempts: 100 });
     state.add(

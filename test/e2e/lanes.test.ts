@@ -226,7 +226,7 @@ test("G1 G2 parked keys and what came after them survive a crash in order; the o
   await eventually(async () => (await parked()).length === 0);
 });
 
-test("G2 what concerns lanes of several workers waits for what lies parked at any of them", async (t) => {
+test("G2 what concerns lanes of several workers waits for what lies parked at another", async (t) => {
   let refuse = true;
   const database = await testDatabase(t, { owner: true });
   const receiver = await startReceiver(t, {
@@ -239,7 +239,16 @@ test("G2 what concerns lanes of several workers waits for what lies parked at an
   await Promise.all([source.startWorker(), source.startWorker({ waitForRelay: false })]);
   await untilShared(database, [16, 16]);
   await database.query("insert into orders select id, '0' from generate_series(1, 60) as id");
-  await database.query("update orders set note = 'refused' where id <= 4");
+  const ofTheOther = await database.query(`
+    update orders set note = 'refused'
+    where id in (
+      select id from orders
+      where not exists (
+        select from pgevents.lease
+        where (lanes >> pgevents.lane_of('public', 'orders', format('[%s]', id))) & 1 = 1
+          and (lanes >> pgevents.lane_of('public', 'orders', null)) & 1 = 1)
+      limit 3)`);
+  assert.equal(ofTheOther.rowCount, 3); // than the one who is to deliver the Truncate
   const marks = () => receiver.events.filter(({ data }) => data.relation.table === "marks").length;
   const mark = async () => {
     const before = marks();
@@ -248,14 +257,13 @@ test("G2 what concerns lanes of several workers waits for what lies parked at an
   };
   await eventually(async () => {
     await mark(); // what succeeds shows that it is the keys that fail
-    return (await database.query("select from pgevents.parked")).rowCount === 4;
+    return (await database.query("select from pgevents.parked")).rowCount === 3;
   });
-  await database.query("update orders set id = id + 100 where id in (1, 2)");
   await database.query("truncate orders");
   for (let round = 0; round < 20; round += 1) await mark();
   refuse = false;
   await assertComplete(database, receiver);
-  const wasRefused = receiver.events.map(({ data }) => data.new?.note === "refused");
+  const wereRefused = receiver.events.map(({ data }) => data.new?.note === "refused");
   const truncated = receiver.events.findIndex(({ data }) => data.operation === "Truncate");
-  assert.equal(wasRefused.lastIndexOf(true) < truncated, true);
+  assert.ok(wereRefused.lastIndexOf(true) < truncated);
 });

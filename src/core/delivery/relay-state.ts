@@ -70,6 +70,8 @@ export class RelayState {
   /** What is to be delivered again and has not been tried: it takes turns with what is ready. */
   readonly #resent = new ReadyQueue<Entry>();
   #resentLast = false;
+  /** The unit sent last had failed before: the next probe is one that has not, or keys that fail would hold up all others. */
+  #probedRetry = false;
   /** Events delivered again that are here. */
   #resentLeft = 0;
   readonly #parking: Parking;
@@ -176,8 +178,10 @@ export class RelayState {
   /** What to send now, or null. The unit counts as in flight until `settle` or `buried`. */
   next(nowMs: number): Unit | null {
     if (this.#inFlight >= this.#options.maxInFlight || !this.#health.mayStart(nowMs)) return null;
-    const unit = this.#takeWaiting(nowMs) ?? this.#takeResent() ?? this.#takeReady(nowMs);
+    const untried = this.#health.closed && this.#probedRetry ? this.#takeReady(nowMs) : null;
+    const unit = untried ?? this.#takeWaiting(nowMs) ?? this.#takeResent() ?? this.#takeReady(nowMs);
     if (unit === null) return null;
+    this.#probedRetry = isRetry(unit);
     unit.flight = { events: this.payload(unit).length, retry: isRetry(unit) };
     this.#inFlight += 1;
     this.#eventsInFlight += unit.flight.events;

@@ -18,6 +18,7 @@ import { run } from "node:test";
 import { spec } from "node:test/reporters";
 import { pathToFileURL } from "node:url";
 import { inspect, parseArgs } from "node:util";
+import { ACCOUNT } from "../test/support/processes.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const TEST_TIMEOUT_MS = 120_000;
@@ -74,7 +75,7 @@ interface Counts {
   skipped: number;
 }
 
-/** Each with what was seen: its place in a long report is hard to find, and may be cut off. */
+/** What failed, and what its processes wrote: the place in a long report is hard to find, and may be cut off. */
 const failures: string[] = [];
 
 /** What the run started, the last one first. */
@@ -105,7 +106,7 @@ try {
 } finally {
   for (const { stop } of running) await stop();
 }
-for (const failure of failures) console.log(`\n✖ ${failure}`);
+for (const failure of failures) console.log(`\n${failure}`);
 if (counts.passed + counts.failed === 0) console.log("No test ran.");
 console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
 process.exit(counts.failed > 0 || counts.passed === 0 || interrupted.signal.aborted ? 1 : 0);
@@ -234,7 +235,10 @@ async function runSuite({ suite, files, namePattern, heading = "" }: Part, sum: 
     if (type === "suite" && failureType(error) === "subtestsFailed") return;
     sum.failed += 1;
     const where = event.file === undefined ? "" : `, ${relative(ROOT, event.file)}:${event.line}`;
-    failures.push(`${event.name} (${title}${where})\n${inspect(error.cause ?? error)}`);
+    failures.push(`✖ ${event.name} (${title}${where})\n${inspect(error.cause ?? error)}`);
+  });
+  events.on("test:diagnostic", ({ message }) => {
+    if (message.startsWith(ACCOUNT)) failures.push(message);
   });
   for await (const text of events.compose(spec())) process.stdout.write(text);
 }

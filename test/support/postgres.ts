@@ -18,6 +18,9 @@ const TEST_SERVER_SETTINGS = { fsync: "off", max_connections: "200" };
 /** The part of node:test's TestContext that says when a test ends; a suite's hooks fit too. */
 export interface TestEnd {
   after(work: () => Promise<void> | void): void;
+  /** False after a test that failed. */
+  readonly passed?: boolean;
+  diagnostic?(message: string): void;
 }
 
 export interface TestDatabaseOptions {

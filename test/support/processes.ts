@@ -8,6 +8,10 @@ import type { TestEnd } from "./postgres.ts";
 const CLI = join(import.meta.dirname, "../../src/cli.ts");
 const LINE_TIMEOUT_MS = 20_000;
 const POLL_MS = 25;
+const TOLD_LINES = 20;
+
+/** Begins what is told of a process of a test that failed; the end of the report repeats it. */
+export const ACCOUNT = "wrote at last:";
 
 export interface CliOptions {
   /** Added to this process's environment; undefined takes a variable away. */
@@ -105,6 +109,7 @@ function followProcess(t: TestEnd, child: ChildProcess): CliProcess {
   t.after(async () => {
     if (!ended) child.kill("SIGKILL");
     await noted;
+    if (t.passed === false) t.diagnostic?.(accountOf(child, output));
   });
   return {
     pid: child.pid as number,
@@ -118,6 +123,14 @@ function followProcess(t: TestEnd, child: ChildProcess): CliProcess {
     kill: (signal = "SIGTERM") => void child.kill(signal),
     waitForLine: (pattern, timeoutMs = LINE_TIMEOUT_MS) => waitForLine(child, output, pattern, timeoutMs),
   };
+}
+
+function accountOf(
+  { spawnargs }: ChildProcess,
+  { stdout, stderr }: { stdout: string; stderr: string },
+): string {
+  const last = [stdout, stderr].flatMap((text) => text.trimEnd().split("\n").slice(-TOLD_LINES));
+  return [`${ACCOUNT} ${spawnargs.join(" ")}`, ...last].join("\n");
 }
 
 function waitForLine(

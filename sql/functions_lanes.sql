@@ -217,7 +217,8 @@ begin
 end
 $$;
 
--- Gives lanes of a part away that is held under this term; its holder has delivered everything up to its position.
+-- Gives lanes of a part away that is held under this term, if they are all of this part; its holder has delivered
+-- everything up to its position.
 create or replace function @schema@.give_lanes(
     callback_name text, given_part integer, held_term bigint, given_lanes bigint) returns void
   language plpgsql
@@ -242,7 +243,7 @@ begin
     update @schema@.lease
     set holder = null, expires_at = null, holder_pid = null, holder_started = null
     where callback = callback_name and part = given_part;
-  elsif found_part.part is not null then
+  elsif found_part.lanes & given_lanes = given_lanes then
     perform @schema@.cut_part(callback_name, given_part, given_lanes);
   end if;
 end

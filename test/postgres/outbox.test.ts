@@ -4,7 +4,7 @@ import type pg from "pg";
 import { captureNames } from "../../src/core/capture/names.ts";
 import { ALL_LANES } from "../../src/core/delivery/lanes.ts";
 import { buildCapture } from "../../src/postgres/build.ts";
-import { CallbackLeases, type Lease } from "../../src/postgres/callback-lease.ts";
+import { CallbackLeases, type Holder, type Lease } from "../../src/postgres/callback-lease.ts";
 import { createPool } from "../../src/postgres/connect.ts";
 import { readDeliveryStatus } from "../../src/postgres/delivery-status.ts";
 import { OutboxReader } from "../../src/postgres/outbox.ts";
@@ -142,6 +142,29 @@ describe("leases", () => {
     assert.equal(await store(second).checkpoint(position, null, [second], []), true);
     await leases.release(second);
     assert.ok((await take(one)) !== undefined);
+  });
+
+  test("G5 who decides by what he saw before his lanes changed gives nothing away, and takes nothing", async (t) => {
+    const { pool } = await outbox(t);
+    const leases = new CallbackLeases(pool, NAMES);
+    const [one, two] = ["one", "two"].map((id) => ({ id, session: null, leaseSeconds: 60 })) as [
+      Holder,
+      Holder,
+    ];
+    assert.equal(await leases.take("a", 0, ALL_LANES, one), true);
+    await leases.give((await leases.held("a", one.id))[0] as Lease, 0x0000_ffff);
+    assert.equal(await leases.take("a", 2, 0x0000_ffff, two), true);
+    const parts = async () => (await leases.look(["a"])).get("a")?.parts;
+    const shared = [
+      { part: 1, lanes: 0xffff_0000, holder: "one" },
+      { part: 2, lanes: 0x0000_ffff, holder: "two" },
+    ];
+    assert.deepEqual(await parts(), shared);
+    const [held] = await leases.held("a", one.id);
+    await leases.give(held as Lease, 0x00ff_ff00);
+    assert.equal(await leases.take("a", 0, 0xff00_0000, two), false);
+    assert.equal(await leases.take("a", 1, 0x0000_00ff, one), false);
+    assert.deepEqual(await parts(), shared);
   });
 });
 

@@ -7,6 +7,7 @@
 import { lookup as dnsLookup, type LookupAddress } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
 import ipaddr from "ipaddr.js";
+import { bareHost } from "../core/bare-host.ts";
 
 export interface AddressPolicy {
   /** Loopback is right for a program on one machine, and wrong inside a cluster. */
@@ -56,7 +57,7 @@ export function checkedLookup(policy: AddressPolicy, resolve: ResolveName = dnsL
 
 /** Sockets to a literal address make no look-up: null, or why this host may not be called. */
 export function deniedLiteral(hostname: string, policy: AddressPolicy): AddressDenied | null {
-  const address = hostname.replace(/^\[|\]$/g, "");
+  const address = bareHost(hostname);
   return isIP(address) === 0 ? null : firstDenied([{ address }], policy);
 }
 

@@ -1,6 +1,7 @@
 /** Addresses of a host that may be connected to, for clients that make their own sockets. */
 import { lookup } from "node:dns";
 import { isIP } from "node:net";
+import { bareHost } from "../core/bare-host.ts";
 import { type AddressPolicy, checkedLookup, deniedLiteral } from "./address-check.ts";
 
 /**
@@ -9,7 +10,7 @@ import { type AddressPolicy, checkedLookup, deniedLiteral } from "./address-chec
  * @throws AddressDenied when one of them may not be called; the resolver's error
  */
 export function checkedAddresses(host: string, policy: AddressPolicy): Promise<string[]> {
-  const literal = host.replace(/^\[|\]$/g, "");
+  const literal = bareHost(host);
   if (isIP(literal) !== 0) {
     const denied = deniedLiteral(literal, policy);
     return denied === null ? Promise.resolve([literal]) : Promise.reject(denied);

@@ -6,6 +6,7 @@
 import { isIP } from "node:net";
 import type { Producer } from "@platformatic/kafka";
 import type { KafkaSpec } from "../core/api/kafka.ts";
+import { bareHost } from "../core/bare-host.ts";
 import { type AddressPolicy, checkedLookup } from "./address-check.ts";
 import { checkedAddresses } from "./checked-addresses.ts";
 import { missingClient } from "./client-package.ts";
@@ -162,7 +163,7 @@ function connectionSettings({ kafka: { brokers, sasl, tls }, secrets, addresses 
 }
 
 function hostOf(broker: string): string {
-  return broker.replace(/:\d+$/, "").replace(/^\[|\]$/g, "");
+  return bareHost(broker.replace(/:\d+$/, ""));
 }
 
 function discard(producer: BytesProducer | undefined): void {

@@ -6,6 +6,7 @@ import { isIP } from "node:net";
 import type { JetStreamClient } from "@nats-io/jetstream";
 import type { MsgHdrs, NatsConnection, NodeConnectionOptions } from "@nats-io/transport-node";
 import type { NatsSpec } from "../core/api/nats.ts";
+import { bareHost } from "../core/bare-host.ts";
 import type { AddressPolicy } from "./address-check.ts";
 import { checkedAddresses } from "./checked-addresses.ts";
 import { missingClient } from "./client-package.ts";
@@ -163,5 +164,5 @@ function connectionSettings({ nats: { auth = {}, tls }, secrets }: NatsConnectio
 function partsOf(server: string): { protocol: string; host: string; port: string } {
   const [, protocol = "", host = "", port = DEFAULT_PORT] =
     /^(nats|tls):\/\/(\[[^\]]+\]|[^:]+)(?::(\d+))?$/.exec(server) ?? [];
-  return { protocol, host: host.replace(/^\[|\]$/g, ""), port };
+  return { protocol, host: bareHost(host), port };
 }

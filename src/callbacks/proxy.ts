@@ -6,6 +6,7 @@ import { isIP } from "node:net";
 import type { Duplex } from "node:stream";
 import ipaddr from "ipaddr.js";
 import { Client } from "undici";
+import { bareHost } from "../core/bare-host.ts";
 import type { ProxySettings } from "../core/settings/proxy.ts";
 
 const NAME = /^\.?[a-z0-9]([-a-z0-9_]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9_]*[a-z0-9])?)*$/i;
@@ -34,7 +35,7 @@ export function directHostProblem(entry: string): string | null {
 /** The proxy for a receiver, or null when it is called directly: without TLS, a name without a dot, or one of `noProxy`. */
 export function proxyFor(url: URL, proxy: ProxySettings | undefined): URL | null {
   if (proxy === undefined || url.protocol !== "https:") return null;
-  const host = url.hostname.replace(/^\[|\]$/g, "").replace(/\.$/, "");
+  const host = bareHost(url.hostname).replace(/\.$/, "");
   const own = isIP(host) === 0 && (!host.includes(".") || host.endsWith(".localhost"));
   const excepted = isIP(host) === 0 ? covers : contains;
   if (own || proxy.noProxy.some((entry) => excepted(entry, host))) return null;

@@ -1,5 +1,6 @@
 /** The small HTTP servers for metrics and probes. They share nothing with the work they report on. */
 import { createServer, type Server } from "node:http";
+import { bareHost } from "../core/bare-host.ts";
 import { PgEventsError } from "../core/errors.ts";
 
 export interface Reply {
@@ -23,7 +24,7 @@ export function parseAddress(text: string, what: string): { host: string; port: 
       `${what} must be host:port or :port, not ${JSON.stringify(text)}.`,
     );
   }
-  return { host: (match[1] ?? "").replace(/^\[|\]$/g, ""), port };
+  return { host: bareHost(match[1] ?? ""), port };
 }
 
 /**

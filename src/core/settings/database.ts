@@ -4,6 +4,7 @@
  * parts are taken apart here, and only known parameters are accepted.
  */
 import type { DatabaseSpec, TlsSpec } from "../api/database.ts";
+import { bareHost } from "../bare-host.ts";
 import { PgEventsError } from "../errors.ts";
 
 export interface TlsSettings {
@@ -215,7 +216,7 @@ function parseUrl(text: string, invalid: (problem: string) => PgEventsError): Ur
     if (text.includes(NUL)) throw invalid(`has a ${what} with a NUL`);
     return text;
   };
-  const host = decode(url.hostname, "host").replace(/^\[|\]$/g, "");
+  const host = bareHost(decode(url.hostname, "host"));
   if (!HOST.test(host)) throw invalid("must name exactly one host");
   const user = decode(url.username, "user");
   if (user === "") throw invalid("names no user");

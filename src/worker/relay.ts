@@ -415,7 +415,7 @@ export class Relay {
   async #checkpoint(): Promise<void> {
     const position = this.#state.position();
     const done = this.#state.takeUnparked();
-    const standsBefore = this.#shared ? this.#state.standsBefore() : null;
+    const standsBefore = this.#state.standsBefore();
     const text = stored(position, standsBefore);
     if (text === this.#saved && done.length === 0) return;
     const reached = this.#ahead.filter((lease) => comparePositions(position, lease.position) >= 0);

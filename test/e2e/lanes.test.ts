@@ -5,16 +5,21 @@ import { startTraffic } from "../support/lane-traffic.ts";
 import { callbackTo, localSource } from "../support/local-source.ts";
 import { type TestDatabase, type TestEnd, testDatabase } from "../support/postgres.ts";
 import { type CliProcess, eventually } from "../support/processes.ts";
-import { type Receiver, startReceiver } from "../support/receiver.ts";
+import { type Receiver, type ReceiverOptions, startReceiver } from "../support/receiver.ts";
 import { Replica, rowText } from "../support/replica.ts";
 import { silentProxy } from "../support/silent-proxy.ts";
 
-const TABLE = "create table orders (id integer primary key, note text)";
+const TABLES = `
+  create table orders (id integer primary key, note text);
+  create table marks (id serial primary key)`;
 
-async function scene(t: TestEnd, changes: Record<string, unknown> = {}) {
+/** Of a callback that is to go on failing, and not for long. */
+const REFUSED = { delivery: { backoffSeconds: 1, maxBackoffSeconds: 2, attempts: 1000 } };
+
+async function scene(t: TestEnd, changes: Record<string, unknown> = {}, options: ReceiverOptions = {}) {
   const database = await testDatabase(t, { owner: true });
-  const receiver = await startReceiver(t);
-  await database.query(TABLE);
+  const receiver = await startReceiver(t, options);
+  await database.query(TABLES);
   const source = localSource(t, database, { callbacks: [callbackTo(receiver.url, changes)] });
   await source.build();
   return { database, receiver, source };
@@ -176,14 +181,9 @@ test("G1 a worker that is behind walks through what concerns only the others wit
 
 test("G1 G2 parked keys and what came after them survive a crash in order; the others go on meanwhile", async (t) => {
   let refuse = true;
-  const database = await testDatabase(t, { owner: true });
-  const receiver = await startReceiver(t, {
+  const { database, receiver, source } = await scene(t, REFUSED, {
     respond: ({ events }) => (refuse && events[0]?.subject.endsWith("/[1]") ? 500 : 204),
   });
-  await database.query(TABLE);
-  const delivery = { backoffSeconds: 1, maxBackoffSeconds: 2, attempts: 1000 };
-  const source = localSource(t, database, { callbacks: [callbackTo(receiver.url, { delivery })] });
-  await source.build();
   let worker = await source.startWorker();
   await database.query("insert into orders values (1, '0'), (2, '0')");
   const parked = async () =>
@@ -228,14 +228,9 @@ test("G1 G2 parked keys and what came after them survive a crash in order; the o
 
 test("G2 what concerns lanes of several workers waits for what lies parked at another", async (t) => {
   let refuse = true;
-  const database = await testDatabase(t, { owner: true });
-  const receiver = await startReceiver(t, {
+  const { database, receiver, source } = await scene(t, REFUSED, {
     respond: ({ events }) => (refuse && events[0]?.data.new?.note === "refused" ? 500 : 204),
   });
-  await database.query(`${TABLE}; create table marks (id serial primary key)`);
-  const delivery = { backoffSeconds: 1, maxBackoffSeconds: 2, attempts: 1000 };
-  const source = localSource(t, database, { callbacks: [callbackTo(receiver.url, { delivery })] });
-  await source.build();
   await Promise.all([source.startWorker(), source.startWorker({ waitForRelay: false })]);
   await untilShared(database, [16, 16]);
   await database.query("insert into orders select id, '0' from generate_series(1, 60) as id");

@@ -181,8 +181,8 @@ export class RelayState {
     const untried = this.#health.closed && this.#probedRetry ? this.#takeReady(nowMs) : null;
     const unit = untried ?? this.#takeWaiting(nowMs) ?? this.#takeResent() ?? this.#takeReady(nowMs);
     if (unit === null) return null;
-    this.#probedRetry = isRetry(unit);
     unit.flight = { events: this.payload(unit).length, retry: isRetry(unit) };
+    this.#probedRetry = unit.flight.retry;
     this.#inFlight += 1;
     this.#eventsInFlight += unit.flight.events;
     if (unit.flight.retry) this.#retriesInFlight += 1;

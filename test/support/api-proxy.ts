@@ -7,7 +7,8 @@ import { Agent, createServer, request as httpsRequest } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { KubeConfig } from "@kubernetes/client-node";
 import { certificateAuthority } from "./certificates.ts";
-import type { ControlPlane, TestEnd } from "./control-plane.ts";
+import type { ControlPlane } from "./control-plane.ts";
+import type { TestEnd } from "./postgres.ts";
 
 export interface ApiProxy {
   /** Where it listens, and the authority of its certificate (PEM). */

@@ -24,6 +24,7 @@ import {
 import { type Guard, startGuard } from "./cluster/guard.ts";
 import { runTool, type ToolOptions } from "./cluster/tool.ts";
 import { type ClusterRequests, clusterRequests } from "./cluster-requests.ts";
+import type { TestEnd } from "./postgres.ts";
 
 export { helm } from "./cluster/helm.ts";
 
@@ -54,10 +55,6 @@ type Description = Pick<ControlPlane, "directory" | "kubeconfig" | "url" | "ca" 
 
 export interface TestSkip {
   skip(message: string): void;
-}
-
-export interface TestEnd {
-  after(work: () => Promise<void> | void): void;
 }
 
 /**

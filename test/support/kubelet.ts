@@ -15,7 +15,8 @@ import { type Guard, startGuard } from "./cluster/guard.ts";
 import { containerEnvironment, type PodPorts, podPorts, startContainer } from "./cluster/pod-process.ts";
 import { type Pod, type PodVolume, podVolume } from "./cluster/pod-volumes.ts";
 import { type ClusterRequests, clusterRequests } from "./cluster-requests.ts";
-import type { ControlPlane, TestEnd } from "./control-plane.ts";
+import type { ControlPlane } from "./control-plane.ts";
+import type { TestEnd } from "./postgres.ts";
 
 const POLL_MS = 300;
 const PROBE_TIMEOUT_MS = 2000;

@@ -4,7 +4,8 @@ import { pgEventSourceCrd } from "../../scripts/generate/crd.ts";
 import { type KubernetesObject, only, renderChart } from "./chart.ts";
 import { freePort } from "./cluster/free-port.ts";
 import { type ClusterRequests, clusterRequests } from "./cluster-requests.ts";
-import { type ControlPlane, serviceAccountKubeconfig, type TestEnd } from "./control-plane.ts";
+import { type ControlPlane, serviceAccountKubeconfig } from "./control-plane.ts";
+import type { TestEnd } from "./postgres.ts";
 import { type CliProcess, eventually, startCli } from "./processes.ts";
 import { applyObject } from "./server-dry-run.ts";
 

@@ -3,7 +3,8 @@ import type { Condition } from "../../src/core/api/conditions.ts";
 import type { PgEventSourceStatus } from "../../src/core/api/status.ts";
 import type { DatabaseSettings } from "../../src/core/settings/database.ts";
 import { type ClusterRequests, clusterRequests } from "./cluster-requests.ts";
-import type { ControlPlane, TestEnd } from "./control-plane.ts";
+import type { ControlPlane } from "./control-plane.ts";
+import type { TestEnd } from "./postgres.ts";
 import { eventually } from "./processes.ts";
 
 export interface LiveSource {

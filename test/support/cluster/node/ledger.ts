@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
-import type { TestEnd } from "../../control-plane.ts";
+import type { TestEnd } from "../../postgres.ts";
 import { eventually } from "../../processes.ts";
 import type { Delivery, Shop } from "./shop.ts";
 

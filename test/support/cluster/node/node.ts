@@ -5,7 +5,8 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
-import { type ControlPlane, kubectl, startControlPlane, type TestEnd } from "../../control-plane.ts";
+import { type ControlPlane, kubectl, startControlPlane } from "../../control-plane.ts";
+import type { TestEnd } from "../../postgres.ts";
 import { eventually } from "../../processes.ts";
 import { commandOf } from "../binary.ts";
 import { type Component, end, startComponent, until } from "../components.ts";
